@@ -1,0 +1,1 @@
+"""Training of the encoders: from a corpus to a checkpoint."""

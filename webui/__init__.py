@@ -1,0 +1,1 @@
+"""The web page (query by clip, query by sound, browse clusters)."""
