@@ -147,7 +147,9 @@ def parse_time(text: str) -> float:
         try:
             value = float(part)
         except ValueError as exc:
-            raise ValueError(f"time {text!r} not understood; write seconds (12.5) or [h:]mm:ss (1:02:03)") from exc
+            raise ValueError(
+                f"time {text!r} not understood; write seconds (12.5) or [h:]mm:ss (1:02:03)"
+            ) from exc
         if value < 0 or not math.isfinite(value):
             raise ValueError(f"time {text!r} is negative or not finite")
         seconds = seconds * 60 + value

@@ -1,0 +1,335 @@
+"""The collection's schema and the small interface behind which both stores stand.
+
+An index is two collections: one point per *second* (named vectors `visual`, `audio`, `joint`; a point may lack any of
+them) and one point per *video* (the ledger: paths, duration, seconds expected and done, status). Two stores implement
+the interface: Qdrant Edge, embedded in the process (`store_edge`), and a Qdrant server through its client
+(`store_server`); those two files alone import Qdrant.
+
+The identity of points: a second's id is the UUIDv5 of (video id, second), so storing twice changes nothing.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from visxp_search.errors import CollectionError
+
+SCHEMA_VERSION = 1
+VECTORS = ("visual", "audio", "joint")
+
+_NAMESPACE = uuid.UUID("6f1f2f0e-4a0d-5c8e-9a57-1d7a3f9b7c01")
+"""Drawn once for this project; changing it would orphan every stored point."""
+
+PENDING, DONE, FAILED = "pending", "done", "failed"
+
+
+def second_id(video_id: str, second: int) -> str:
+    """The point id of one second of one video."""
+    return str(uuid.uuid5(_NAMESPACE, f"{video_id}/{second}"))
+
+
+def video_point_id(video_id: str) -> str:
+    """The point id of one video's ledger entry."""
+    return str(uuid.uuid5(_NAMESPACE, video_id))
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """What an index says of itself; a store that disagrees with the caller's is refused.
+
+    Attributes:
+        checkpoint: id of the checkpoint that made the vectors.
+        dims: vector name -> length, e.g. `{"visual": 256, "audio": 256, "joint": 128}`.
+        schema: version of this file's schema.
+    """
+
+    checkpoint: str
+    dims: Mapping[str, int]
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class SecondPoint:
+    """One stored second.
+
+    Attributes:
+        video_id: content hash of the video.
+        second: t of `[t, t + 1)`.
+        vectors: name -> (D,) float32 of norm 1; a modality that is missing or worthless has no entry.
+        payload: everything of `make_payload` (video_id and second included).
+    """
+
+    video_id: str
+    second: int
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video's entry in the ledger.
+
+    Attributes:
+        video_id: content hash.
+        paths: all known absolute paths of this content, first seen first.
+        status: `pending` (started or waiting), `done` or `failed`.
+        kind: `video`, `audio` or `image`.
+        duration_seconds: of the container's time line; 0 while unknown.
+        seconds_expected: number of seconds that the whole file has.
+        seconds_done: number of seconds stored.
+        checkpoint: id of the checkpoint that embedded it.
+        error: reason of a failure, or of seconds that are missing; empty if there is none.
+        tries: how often indexing was begun.
+        stats: path -> [size in bytes, mtime in ns] as last seen, to tell an unchanged file without reading it.
+        facts: what is known of the media, for people (codecs, width, height, frames per second).
+        vectors: mean embedding of the video per vector name, norm 1.
+    """
+
+    video_id: str
+    paths: tuple[str, ...]
+    status: str = PENDING
+    kind: str = "video"
+    duration_seconds: float = 0.0
+    seconds_expected: int = 0
+    seconds_done: int = 0
+    checkpoint: str = ""
+    error: str = ""
+    tries: int = 0
+    stats: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    vectors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which seconds a query may return; every condition given must hold.
+
+    Attributes:
+        video_ids: only these videos; None for all, an empty tuple for none.
+        not_video_ids: none of these videos.
+        clusters: payload `cluster` is one of these.
+        not_clusters: payload `cluster` is none of these (seconds without a cluster pass).
+        branch: this cluster-path element is in the payload's `path`.
+        flags: each of these flags is set.
+        not_flags: none of these flags is set.
+        seconds: half-open interval `[start, stop)` that the second lies in.
+        has_vector: the point has this named vector.
+    """
+
+    video_ids: tuple[str, ...] | None = None
+    not_video_ids: tuple[str, ...] = ()
+    clusters: tuple[int, ...] | None = None
+    not_clusters: tuple[int, ...] = ()
+    branch: str | None = None
+    flags: tuple[str, ...] = ()
+    not_flags: tuple[str, ...] = ()
+    seconds: tuple[int, int] | None = None
+    has_vector: str | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One scored second: cosine similarity in [-1, 1], higher is better."""
+
+    video_id: str
+    second: int
+    score: float
+    payload: Mapping[str, Any]
+
+
+class Store(Protocol):
+    """What every store can do. All methods raise `CollectionError` when the engine fails; writes are durable on return
+    of `flush`, and a later `open` after kill -9 shows every write that was flushed and never half a point.
+    """
+
+    @property
+    def info(self) -> CollectionInfo:
+        """What the index says of itself."""
+
+    @property
+    def location(self) -> str:
+        """Directory or URL, for messages."""
+
+    def upsert_seconds(self, points: Sequence[SecondPoint]) -> None:
+        """Store points; a point of the same id is replaced whole.
+
+        Raises:
+            ValueError: If a vector has a wrong length, a value that is not finite, or a norm other than 1 (1e-3).
+        """
+
+    def set_payload(self, video_id: str, second: int, values: Mapping[str, Any]) -> None:
+        """Merge values into the payload of one second."""
+
+    def delete_seconds(self, video_id: str) -> None:
+        """Remove all seconds of a video."""
+
+    def query(
+        self, vector: str, embeddings: npt.NDArray[np.float32], *, top: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """The best `top` seconds for each row of embeddings (Q, D), best first, by cosine similarity.
+
+        Points that lack the named vector are never returned. Ties are broken by (video_id, second).
+        """
+
+    def seconds(
+        self, where: Filter | None = None, *, with_vectors: Sequence[str] = (), page: int = 1000
+    ) -> Iterator[SecondPoint]:
+        """All seconds that match, streaming in an order that is stable but not meaningful."""
+
+    def seconds_of(self, video_id: str, *, with_vectors: Sequence[str] = ()) -> list[SecondPoint]:
+        """All seconds of one video, sorted by second."""
+
+    def count(self, where: Filter | None = None) -> int:
+        """Exact number of seconds that match."""
+
+    def facet(self, key: str, where: Filter | None = None, *, limit: int = 10_000) -> dict[Any, int]:
+        """Exact number of seconds for each value of an indexed payload key."""
+
+    def upsert_videos(self, records: Sequence[VideoRecord]) -> None:
+        """Write ledger entries."""
+
+    def video(self, video_id: str) -> VideoRecord | None:
+        """One ledger entry, without vectors."""
+
+    def videos(self, status: str | None = None) -> Iterator[VideoRecord]:
+        """All ledger entries (of one status), without vectors, streaming."""
+
+    def delete_video(self, video_id: str) -> None:
+        """Remove a ledger entry and all its seconds."""
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+
+    def optimize(self) -> None:
+        """Build what makes queries fast (indexes, merged segments); may take long, changes no result set."""
+
+    def close(self) -> None:
+        """Flush and let go of files, locks and connections; closing twice is fine."""
+
+
+def make_payload(
+    *,
+    video_id: str,
+    second: int,
+    has_audio: bool,
+    flags: Sequence[str],
+    checkpoint: str,
+    cluster: int | None = None,
+    cluster_visual: int | None = None,
+    cluster_audio: int | None = None,
+    path: Sequence[str] = (),
+    confidence: float | None = None,
+) -> dict[str, Any]:
+    """The payload of one second. What is not known is left out, not stored as null.
+
+    Args:
+        video_id: content hash.
+        second: t.
+        has_audio: whether the second has a sound worth a vector.
+        flags: members of `clips.FLAGS`.
+        checkpoint: id of the checkpoint, stored as `model`.
+        cluster: pseudo-label of the pair; `cluster_visual` and `cluster_audio` those of the single modalities.
+        cluster_visual: see cluster.
+        cluster_audio: see cluster.
+        path: the cluster's path in the hierarchy, root first.
+        confidence: of `cluster`, in [0, 1].
+    """
+    payload: dict[str, Any] = {
+        "video_id": video_id,
+        "second": second,
+        "start_ms": second * 1000,
+        "has_audio": has_audio,
+        "flags": list(flags),
+        "model": checkpoint,
+        "path": list(path),
+    }
+    optional = {
+        "cluster": cluster,
+        "cluster_visual": cluster_visual,
+        "cluster_audio": cluster_audio,
+        "confidence": confidence,
+    }
+    payload.update({key: value for key, value in optional.items() if value is not None})
+    return payload
+
+
+PAYLOAD_INDEXES = {
+    "video_id": "keyword",
+    "second": "integer",
+    "has_audio": "bool",
+    "flags": "keyword",
+    "cluster": "integer",
+    "cluster_visual": "integer",
+    "cluster_audio": "integer",
+    "path": "keyword",
+}
+"""Payload keys of seconds that are filtered on, with their Qdrant index type."""
+
+
+def check_points(points: Iterable[SecondPoint], dims: Mapping[str, int]) -> None:
+    """Refuse points that would poison a collection (Qdrant Edge accepts NaN).
+
+    Raises:
+        ValueError: If a vector's name, length, finiteness or norm is wrong.
+    """
+    for point in points:
+        for name, vector in point.vectors.items():
+            where = f"vector {name!r} of second {point.second} of {point.video_id}"
+            if name not in dims:
+                raise ValueError(f"{where} is unknown; this collection has {sorted(dims)}")
+            if vector.shape != (dims[name],):
+                raise ValueError(f"{where} has shape {vector.shape}; expected ({dims[name]},)")
+            norm = float(np.linalg.norm(vector))
+            if not np.isfinite(norm) or abs(norm - 1) > 1e-3:
+                raise ValueError(f"{where} has norm {norm}; expected a finite vector of norm 1")
+
+
+def check_info(found: CollectionInfo, *, wanted_checkpoint: str | None, location: str) -> None:
+    """Refuse an index of another schema or, if one is wanted, another checkpoint, saying what to do.
+
+    Raises:
+        CollectionError: If they disagree.
+    """
+    if found.schema != SCHEMA_VERSION:
+        raise CollectionError(
+            f"index {location} has schema version {found.schema}, this program reads version {SCHEMA_VERSION}; "
+            f"use the visxp release that made it, or index the videos again into a new --index"
+        )
+    if wanted_checkpoint is not None and found.checkpoint != wanted_checkpoint:
+        raise CollectionError(
+            f"index {location} was made by checkpoint {found.checkpoint}, not {wanted_checkpoint}; pass the checkpoint "
+            f"that made it with --model, or index the videos again into a new --index"
+        )
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location names a Qdrant server rather than a directory."""
+    return str(location).startswith(("http://", "https://"))
+
+
+def open_store(
+    location: str | Path, *, checkpoint: str | None, create: Mapping[str, int] | None = None
+) -> Store:
+    """Open an index, or create it.
+
+    Args:
+        location: directory of an embedded index, or `http(s)://host:port` of a Qdrant server.
+        checkpoint: id that the index must have been made by; None accepts any (for `info`, `ls`, `rm`).
+        create: vector dimensions to create the index with if it does not exist; None: it must exist.
+
+    Raises:
+        CollectionError: If it does not exist and is not to be created, is locked by another process, is of another
+            checkpoint or schema, or is not an index.
+    """
+    if is_url(location):
+        from visxp_search.store_server import open_server_store
+
+        return open_server_store(str(location), checkpoint=checkpoint, create=create)
+    from visxp_search.store_edge import open_edge_store
+
+    return open_edge_store(Path(location), checkpoint=checkpoint, create=create)
