@@ -7,7 +7,6 @@ frame is the decoded picture nearest `t + 0.5`; its waveform covers `[t, t + 1)`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,9 +146,7 @@ def parse_time(text: str) -> float:
         try:
             value = float(part)
         except ValueError as exc:
-            raise ValueError(
-                f"time {text!r} not understood; write seconds (12.5) or [h:]mm:ss (1:02:03)"
-            ) from exc
+            raise ValueError(f"time {text!r} not understood; write seconds (12.5) or [h:]mm:ss (1:02:03)") from exc
         if value < 0 or not math.isfinite(value):
             raise ValueError(f"time {text!r} is negative or not finite")
         seconds = seconds * 60 + value
@@ -167,14 +164,10 @@ def format_time(seconds: float) -> str:
 
 
 def stack_frames(clips: Sequence[Clip]) -> npt.NDArray[np.uint8]:
-    """(B, 3, S, S) uint8 of the clips that have a picture worth a vector, in order."""
-    return _stack([clip.frame for clip in clips if clip.has_visual])
+    """(B, 3, S, S) uint8 of the clips that have a picture worth a vector, in order; B >= 1."""
+    return np.stack([clip.frame for clip in clips if clip.frame is not None and clip.has_visual])
 
 
 def stack_waveforms(clips: Sequence[Clip]) -> npt.NDArray[np.float32]:
-    """(B, samples) float32 of the clips that have a sound worth a vector, in order."""
-    return _stack([clip.waveform for clip in clips if clip.has_audio])
-
-
-def _stack(arrays: Sequence[Any]) -> Any:
-    return np.stack(arrays) if arrays else np.empty((0,))
+    """(B, samples) float32 of the clips that have a sound worth a vector, in order; B >= 1."""
+    return np.stack([clip.waveform for clip in clips if clip.waveform is not None and clip.has_audio])

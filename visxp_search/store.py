@@ -143,8 +143,10 @@ class Hit:
 
 
 class Store(Protocol):
-    """What every store can do. All methods raise `CollectionError` when the engine fails; writes are durable on return
-    of `flush`, and a later `open` after kill -9 shows every write that was flushed and never half a point.
+    """What every store can do.
+
+    All methods raise `CollectionError` when the engine fails. Writes are durable on return of `flush`; opening again
+    after kill -9 shows every write that was flushed and never half a point.
     """
 
     @property
@@ -312,9 +314,7 @@ def is_url(location: str | Path) -> bool:
     return str(location).startswith(("http://", "https://"))
 
 
-def open_store(
-    location: str | Path, *, checkpoint: str | None, create: Mapping[str, int] | None = None
-) -> Store:
+def open_store(location: str | Path, *, checkpoint: str | None, create: Mapping[str, int] | None = None) -> Store:
     """Open an index, or create it.
 
     Args:
