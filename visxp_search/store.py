@@ -8,6 +8,7 @@ the interface: Qdrant Edge, embedded in the process (`store_edge`), and a Qdrant
 The identity of points: a second's id is the UUIDv5 of (video id, second), so storing twice changes nothing.
 """
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,16 @@ _NAMESPACE = uuid.UUID("6f1f2f0e-4a0d-5c8e-9a57-1d7a3f9b7c01")
 """Drawn once for this project; changing it would orphan every stored point."""
 
 PENDING, DONE, FAILED = "pending", "done", "failed"
+
+
+def hash_file(path: Path) -> str:
+    """The video id of a file: 32 hexadecimal digits of BLAKE2b over its whole content.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def second_id(video_id: str, second: int) -> str:
@@ -181,10 +192,16 @@ class Store(Protocol):
     def seconds(
         self, where: Filter | None = None, *, with_vectors: Sequence[str] = (), page: int = 1000
     ) -> Iterator[SecondPoint]:
-        """All seconds that match, streaming in an order that is stable but not meaningful."""
+        """All seconds that match, streaming in the order of point ids.
+
+        Ids are hashes, so the first n are a random sample of the archive that stays the same from query to query.
+        """
 
     def seconds_of(self, video_id: str, *, with_vectors: Sequence[str] = ()) -> list[SecondPoint]:
         """All seconds of one video, sorted by second."""
+
+    def get(self, keys: Sequence[tuple[str, int]], *, with_vectors: Sequence[str] = ()) -> list[SecondPoint]:
+        """The points of these (video id, second), in that order; those that do not exist are left out."""
 
     def count(self, where: Filter | None = None) -> int:
         """Exact number of seconds that match."""
@@ -200,6 +217,9 @@ class Store(Protocol):
 
     def videos(self, status: str | None = None) -> Iterator[VideoRecord]:
         """All ledger entries (of one status), without vectors, streaming."""
+
+    def count_videos(self, status: str | None = None) -> int:
+        """Exact number of ledger entries (of one status)."""
 
     def delete_video(self, video_id: str) -> None:
         """Remove a ledger entry and all its seconds."""

@@ -1,0 +1,48 @@
+# All commands work on a machine with Python 3.11+, pip and git; nothing needs root, a service or a system ffmpeg.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format lock clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## Install, then make a small archive, index it and search it
+	$(BIN)/visxp demo
+
+test: $(VENV)/.installed-dev ## Install, then run the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev ## Run the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed-dev ## Lint, formatting, types, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.installed-dev ## Pin all dependencies anew
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-header --no-annotate --output-file requirements.lock pyproject.toml
+	sed -i.bak -e "s/^torch==\([0-9.]*\)+.*/torch==\1/" -e "/^#/d" requirements.lock && rm requirements.lock.bak
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,366 @@
+"""Read, embed, write: from media files to a complete index.
+
+Worker processes decode (`indexer.worker`); this process embeds and stores block by block, and keeps the ledger. A block
+that is stored is never decoded again; a video is `done` when its last block is.
+"""
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from visxp_search.decode import MediaInfo
+
+from indexer.plan import FoundFile, Refusal, find_files, id_of_unreadable, is_done
+from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, run_worker
+from visxp_search.clips import Clip
+from visxp_search.embed import Embedder
+from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload
+
+
+class Progress(Protocol):
+    """What a caller may want to know while indexing runs."""
+
+    def found(self, path: Path, size: int) -> None:
+        """A file needs work."""
+
+    def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
+        """A file was opened; so many of its seconds are stored already."""
+
+    def stored(self, path: Path, n_seconds: int) -> None:
+        """So many more seconds of it are stored."""
+
+    def finished(self, path: Path) -> None:
+        """A file needs no more work."""
+
+    def failed(self, path: Path, reason: str) -> None:
+        """A file could not be indexed, or not wholly."""
+
+
+class Silent:
+    """Progress that tells nobody."""
+
+    def found(self, path: Path, size: int) -> None:
+        """Nothing."""
+
+    def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
+        """Nothing."""
+
+    def stored(self, path: Path, n_seconds: int) -> None:
+        """Nothing."""
+
+    def finished(self, path: Path) -> None:
+        """Nothing."""
+
+    def failed(self, path: Path, reason: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class AddReport:
+    """What an indexing run did.
+
+    Attributes:
+        indexed: files that are now complete.
+        skipped: files that were complete already.
+        duplicates: files whose content was indexed under another path; the path was added.
+        failures: (path, reason) of files that could not be indexed wholly.
+        seconds: seconds stored by this run.
+        stage_seconds: stage -> wall time spent in it, seconds (`wait` is waiting for the decoders).
+    """
+
+    indexed: int = 0
+    skipped: int = 0
+    duplicates: int = 0
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+    seconds: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: {"wait": 0.0, "embed": 0.0, "write": 0.0})
+
+
+def add_files(
+    store: Store, embedder: Embedder, paths: Sequence[Path], *, workers: int = 2, progress: Progress | None = None
+) -> AddReport:
+    """Index files and folders; what is done is skipped, what was begun is completed.
+
+    Interrupting it (Ctrl-C, kill) leaves an index that a further call completes.
+
+    Args:
+        store: an index open for writing, of the embedder's checkpoint.
+        embedder: makes the embeddings.
+        paths: files and folders; folders are walked recursively.
+        workers: decoding processes.
+        progress: told what happens.
+
+    Raises:
+        CollectionError: If the store fails.
+    """
+    run = _Run(store, embedder, progress or Silent())
+    queue = run.plan(paths)
+    pool = [_Worker() for _ in range(min(workers, len(queue)))]
+    try:
+        while queue or any(worker.file for worker in pool):
+            for worker in pool:
+                if worker.file is None and queue:
+                    worker.begin(queue.popleft(), embedder)
+            busy = {worker.pipe: worker for worker in pool if worker.file is not None}
+            started = time.perf_counter()
+            ready = wait(list(busy))
+            run.report.stage_seconds["wait"] += time.perf_counter() - started
+            for pipe in ready:
+                run.handle(busy[pipe])  # type: ignore[index]
+        run.store.flush()
+    finally:
+        for worker in pool:
+            worker.stop()
+    return run.report
+
+
+class _Worker:
+    """The parent's end of one decoding process."""
+
+    def __init__(self) -> None:
+        self.file: FoundFile | None = None
+        self.record: VideoRecord | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=run_worker, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def begin(self, file: FoundFile, embedder: Embedder) -> None:
+        self.file = file
+        self.pipe.send(Job(file.path, frame_size=embedder.frame_size, sample_rate_hz=embedder.sample_rate_hz))
+
+    def receive(self) -> Opened | Clips | Finished | Failed:
+        """The next message; a process that died is a failed file, and is replaced."""
+        try:
+            message: Opened | Clips | Finished | Failed = self.pipe.recv()
+            return message
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            self.pipe.close()
+            self._start()
+            return Failed(None, f"the decoder died of it (exit code {code}); the file may be damaged")
+
+    def end(self) -> None:
+        self.file = self.record = None
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
+
+
+class _Run:
+    """One call of `add_files`: the ledger's view and what has happened so far."""
+
+    def __init__(self, store: Store, embedder: Embedder, progress: Progress) -> None:
+        self.store = store
+        self.embedder = embedder
+        self.progress = progress
+        self.report = AddReport()
+        self.records = {record.video_id: record for record in store.videos()}
+        self.by_path = {path: record for record in self.records.values() for path in record.paths}
+        self.in_work: set[str] = set()
+
+    def plan(self, paths: Iterable[Path]) -> deque[FoundFile]:
+        """The files that need work; refusals are reported at once."""
+        queue: deque[FoundFile] = deque()
+        for item in find_files(paths):
+            if isinstance(item, Refusal):
+                self._fail(item.path, item.reason)
+            elif is_done(item, self.by_path):
+                self.report.skipped += 1
+            else:
+                self.progress.found(item.path, item.size)
+                queue.append(item)
+        return queue
+
+    def handle(self, worker: _Worker) -> None:
+        """Act on one message of a worker."""
+        message = worker.receive()
+        file = worker.file
+        if file is None:
+            raise AssertionError("a message came from a worker without a file")
+        if isinstance(message, Opened):
+            self._opened(worker, file, message)
+        elif isinstance(message, Clips):
+            self._store(worker, file, message.clips)
+        elif isinstance(message, Finished):
+            self._finish(worker, file, message.complaint)
+        else:
+            self._failed(worker, file, message)
+
+    def _opened(self, worker: _Worker, file: FoundFile, message: Opened) -> None:
+        """Decide where to begin: nowhere if this content is done or another worker has it."""
+        known = self.records.get(message.video_id)
+        if message.video_id in self.in_work or (known is not None and known.status == DONE):
+            worker.pipe.send(None)
+            if known is not None:
+                self.report.duplicates += str(file.path) not in known.paths
+                self.report.skipped += str(file.path) in known.paths
+                self._write_record(_with_path(known, file))
+            self._release_path(file, keep=message.video_id)
+            self.progress.finished(file.path)
+            worker.end()
+            return
+        record = replace(
+            _with_path(known or VideoRecord(message.video_id, ()), file),
+            status=PENDING,
+            kind=message.info.kind,
+            duration_seconds=message.info.duration_seconds,
+            seconds_expected=message.info.n_seconds,
+            checkpoint=self.embedder.checkpoint_id,
+            facts=_facts(message.info),
+            error="",
+            tries=(known.tries if known else 0) + 1,
+        )
+        stored = {point.second for point in self.store.seconds_of(record.video_id)}
+        first = _first_missing_block(stored)
+        self.in_work.add(record.video_id)
+        worker.record = record
+        self._write_record(record)
+        self.progress.opened(file.path, message.info.n_seconds, first)
+        worker.pipe.send(first)
+
+    def _store(self, worker: _Worker, file: FoundFile, clips: Sequence[Clip]) -> None:
+        record = _record_of(worker)
+        started = time.perf_counter()
+        embeddings = self.embedder.embed(clips)
+        embedded = time.perf_counter()
+        self.store.upsert_seconds(
+            [
+                SecondPoint(
+                    video_id=record.video_id,
+                    second=clip.second,
+                    vectors=embeddings.vectors(row),
+                    payload=make_payload(
+                        video_id=record.video_id,
+                        second=clip.second,
+                        has_audio=clip.has_audio,
+                        flags=clip.flags,
+                        checkpoint=self.embedder.checkpoint_id,
+                    ),
+                )
+                for row, clip in enumerate(clips)
+            ]
+        )
+        self.report.stage_seconds["embed"] += embedded - started
+        self.report.stage_seconds["write"] += time.perf_counter() - embedded
+        self.report.seconds += len(clips)
+        self.progress.stored(file.path, len(clips))
+
+    def _finish(self, worker: _Worker, file: FoundFile, complaint: str) -> None:
+        """The file was read to its end; with a complaint it is done as far as it goes, and the run says so."""
+        record = self.records[_record_of(worker).video_id]  # another path may have been added meanwhile
+        points = self.store.seconds_of(record.video_id, with_vectors=tuple(self.embedder.specs))
+        done = replace(record, status=DONE, seconds_done=len(points), error=complaint, vectors=_mean_vectors(points))
+        self.store.flush()  # the seconds first: a ledger that says done must be true
+        self._write_record(done)
+        self.store.flush()
+        self._release_path(file, keep=record.video_id)
+        if complaint:
+            self._fail(file.path, complaint)
+        else:
+            self.report.indexed += 1
+        self._leave(worker, file)
+
+    def _failed(self, worker: _Worker, file: FoundFile, message: Failed) -> None:
+        known = worker.record
+        video_id = known.video_id if known else message.video_id or id_of_unreadable(file.path)
+        before = self.records.get(video_id) or VideoRecord(video_id, ())
+        stored = self.store.seconds_of(video_id) if known else []
+        self._write_record(
+            replace(
+                _with_path(before, file),
+                status=FAILED,
+                error=message.reason,
+                seconds_done=len(stored),
+                checkpoint=self.embedder.checkpoint_id,
+                tries=before.tries + (known is None),
+            )
+        )
+        self._release_path(file, keep=video_id)
+        self._fail(file.path, message.reason)
+        self._leave(worker, file)
+
+    def _leave(self, worker: _Worker, file: FoundFile) -> None:
+        if worker.record is not None:
+            self.in_work.discard(worker.record.video_id)
+        worker.end()
+        self.progress.finished(file.path)
+
+    def _fail(self, path: Path, reason: str) -> None:
+        self.report.failures.append((path, reason))
+        self.progress.failed(path, reason)
+
+    def _write_record(self, record: VideoRecord) -> None:
+        self.records[record.video_id] = record
+        self.store.upsert_videos([record])
+
+    def _release_path(self, file: FoundFile, *, keep: str) -> None:
+        """Take the path away from other content that it used to hold; content without a path leaves the index."""
+        path = str(file.path)
+        old = self.by_path.get(path)
+        if old is not None and old.video_id != keep:
+            current = self.records[old.video_id]
+            others = tuple(other for other in current.paths if other != path)
+            if others:
+                stats = {other: stat for other, stat in current.stats.items() if other != path}
+                self._write_record(replace(current, paths=others, stats=stats))
+            else:
+                self.store.delete_video(old.video_id)
+                del self.records[old.video_id]
+        self.by_path[path] = self.records[keep]
+
+
+def _with_path(record: VideoRecord, file: FoundFile) -> VideoRecord:
+    path = str(file.path)
+    paths = record.paths if path in record.paths else (*record.paths, path)
+    return replace(record, paths=paths, stats={**record.stats, path: [file.size, file.mtime_ns]})
+
+
+def _first_missing_block(stored: set[int]) -> int:
+    """First second of the first block that is not stored whole."""
+    first = 0
+    while all(second in stored for second in range(first, first + BLOCK_SECONDS)):
+        first += BLOCK_SECONDS
+    return first
+
+
+def _mean_vectors(points: Sequence[SecondPoint]) -> dict[str, Any]:
+    """Vector name -> normalised mean over the seconds that have it."""
+    names = {name for point in points for name in point.vectors}
+    means = {}
+    for name in sorted(names):
+        mean = np.mean([point.vectors[name] for point in points if name in point.vectors], axis=0)
+        norm = float(np.linalg.norm(mean))
+        if norm > 1e-6:
+            means[name] = (mean / norm).astype(np.float32)
+    return means
+
+
+def _facts(info: MediaInfo) -> dict[str, Any]:
+    return {
+        "container": info.container,
+        "video_codec": info.video_codec,
+        "audio_codec": info.audio_codec,
+        "width": info.width,
+        "height": info.height,
+        "frames_per_second": info.frames_per_second,
+    }
+
+
+def _record_of(worker: _Worker) -> VideoRecord:
+    if worker.record is None:
+        raise AssertionError("clips came from a file that was not opened")
+    return worker.record

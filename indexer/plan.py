@@ -1,0 +1,106 @@
+"""Which files there are, and which of them still need work.
+
+A file is known by its content (the video id is a hash of all its bytes). The ledger remembers size and modification time
+under each path, so a file that has not changed is recognised without being read.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from visxp_search.store import DONE, VideoRecord
+
+MEDIA_SUFFIXES = frozenset(
+    [".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".asf", ".avi", ".caf", ".divx", ".dv", ".f4v", ".flac", ".flv", ".gxf", ".m2t", ".m2ts", ".m2v", ".m4a", ".m4b", ".m4v", ".mjpeg", ".mjpg", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpa", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".rm", ".rmvb", ".ts", ".vob", ".w64", ".wav", ".weba", ".webm", ".wma", ".wmv", ".wv", ".y4m"]
+)
+"""What is taken from folders; a file named on the command line is tried whatever its name."""
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file that may be indexed: absolute path, size in bytes, modification time in ns."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A path that cannot be indexed, with the reason for a person."""
+
+    path: Path
+    reason: str
+
+
+def find_files(paths: Iterable[Path]) -> Iterator[FoundFile | Refusal]:
+    """Walk paths recursively, in sorted order, each file once.
+
+    Folders give the files with a media suffix. Links are followed where they stay inside the folder that was named;
+    others are refused, so nothing outside it is read.
+    """
+    seen: set[Path] = set()
+    for given in paths:
+        root = Path(os.path.abspath(given))
+        found: Iterable[FoundFile | Refusal]
+        if root.is_dir():
+            found = _walk(root)
+        elif root.is_file():
+            found = [_stat(root)]
+        elif not os.path.lexists(root):
+            found = [Refusal(root, "there is no such file or folder")]
+        else:
+            found = [Refusal(root, "not a regular file or folder")]
+        for item in found:
+            if item.path not in seen:
+                seen.add(item.path)
+                yield item
+
+
+def is_done(file: FoundFile, records_by_path: Mapping[str, VideoRecord]) -> bool:
+    """Whether the ledger says that exactly this file, unchanged, is indexed to its end."""
+    record = records_by_path.get(str(file.path))
+    return (
+        record is not None
+        and record.status == DONE
+        and list(record.stats.get(str(file.path), ())) == [file.size, file.mtime_ns]
+    )
+
+
+def id_of_unreadable(path: Path) -> str:
+    """The ledger id of a file whose content cannot be read: a hash of its path."""
+    return "path-" + hashlib.blake2b(os.fsencode(path), digest_size=14).hexdigest()
+
+
+def _walk(root: Path) -> Iterator[FoundFile | Refusal]:
+    refusals: list[Refusal] = []
+
+    def refuse(error: OSError) -> None:
+        refusals.append(Refusal(Path(error.filename), f"folder cannot be read: {error.strerror}"))
+
+    real_root = root.resolve()
+    for folder, subfolders, names in os.walk(root, onerror=refuse):
+        subfolders.sort()
+        yield from refusals
+        refusals.clear()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix.lower() not in MEDIA_SUFFIXES:
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(real_root):
+                yield Refusal(path, f"link out of {root}; name its target itself to index it")
+            elif path.is_file():
+                yield _stat(path)
+            else:
+                yield Refusal(path, "not a regular file")
+    yield from refusals
+
+
+def _stat(path: Path) -> FoundFile | Refusal:
+    try:
+        status = path.stat()
+    except OSError as exc:
+        return Refusal(path, f"cannot be read: {exc.strerror}")
+    return FoundFile(path, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,229 @@
+"""The warm start: an encoder learns to predict the features of a pretrained teacher.
+
+From scratch, audio-visual correspondence on an hour of video overfits; features that are predicted first give the later
+stages something to stand on. One visible loop; an epoch's randomness follows from (seed, epoch), so a run that resumes
+at an epoch's end equals one that never stopped.
+"""
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.augment import augment_frames, augment_spectrograms, augment_waveforms, mix_waveforms
+from training.config import Recipe, WarmstartConfig
+from training.corpus import Examples
+from training.losses import class_score_loss, feature_loss, relation_loss, top_class_loss
+from visxp_search.encoders import AudioEncoder, Encoder, VisualEncoder
+from visxp_search.spectrogram import LogMel
+
+TOP_CLASS_SHARES = (0.5, 0.2, 0.13, 0.1, 0.07)
+"""Probability given to the teacher's five best classes: their names are known, their scores are not."""
+N_VISUAL_CLASSES = 1000
+
+
+class WarmstartHeads(nn.Module):
+    """What reads teacher features and class logits off an encoder's features; used in training only."""
+
+    def __init__(self, n_features: int, n_targets: int, n_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Linear(n_features, n_targets)
+        self.classes = nn.Linear(n_features, n_classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) -> (B, T), (B, C)."""
+        return self.features(x), self.classes(x)
+
+
+def build_encoder(recipe: Recipe, *, modality: str) -> Encoder:
+    """The untrained encoder of one modality."""
+    if modality == "visual":
+        return VisualEncoder(recipe.visual)
+    return AudioEncoder(recipe.audio, n_mels=recipe.spectrogram.n_mels)
+
+
+def train_warmstart(
+    examples: Examples,
+    recipe: Recipe,
+    *,
+    modality: str,
+    run: Path,
+    progress: Callable[[str, int, int], None],
+) -> Encoder:
+    """Train one encoder, saving after each epoch and resuming from what is there.
+
+    Args:
+        examples: all examples of the modality; held-out groups are not trained on.
+        recipe: the settings.
+        modality: `visual` or `audio`.
+        run: folder for the state (`warmstart_<modality>.pt`) and the log (`warmstart_<modality>.csv`).
+        progress: called with (what, steps done, steps in all) after each step.
+
+    Returns:
+        The trained encoder, its `centre` set to the mean of its features over the training examples.
+    """
+    config = recipe.warmstart_visual if modality == "visual" else recipe.warmstart_audio
+    torch.manual_seed(recipe.seed)
+    encoder = build_encoder(recipe, modality=modality)
+    log_mel = LogMel(recipe.spectrogram)
+    n_classes = N_VISUAL_CLASSES if modality == "visual" else examples.classes.shape[1]
+    heads = WarmstartHeads(encoder.centre.numel(), examples.features.shape[1], n_classes)
+    rows = np.flatnonzero(~examples.held_out)
+    steps_per_epoch = len(rows) // config.batch_size
+    optimizer = _build_optimizer([encoder, heads], config)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=config.learning_rate, total_steps=steps_per_epoch * config.epochs
+    )
+    parts = {"encoder": encoder, "heads": heads, "optimizer": optimizer, "schedule": schedule}
+    state_path = run / f"warmstart_{modality}.pt"
+    first_epoch = _load_state(state_path, parts)
+
+    for epoch in range(first_epoch, config.epochs):
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+        order = rows[torch.randperm(len(rows), generator=generator).numpy()]
+        started, sums = time.monotonic(), dict.fromkeys(config.loss_weights, 0.0)
+        encoder.train()
+        for step in range(steps_per_epoch):
+            batch = np.sort(order[step * config.batch_size : (step + 1) * config.batch_size])
+            if modality == "visual":
+                inputs, features, classes = _visual_batch(examples, batch, recipe, generator)
+            else:
+                inputs, features, classes = _audio_batch(examples, batch, log_mel, config, generator)
+            with torch.autocast("cpu", torch.bfloat16):
+                embedding = encoder(inputs)
+                predicted, logits = heads(embedding)
+            losses = {
+                "warmstart/features": feature_loss(predicted, features),
+                "warmstart/relations": relation_loss(embedding, features),
+                "warmstart/classes": top_class_loss(logits, classes, torch.tensor(TOP_CLASS_SHARES))
+                if modality == "visual"
+                else class_score_loss(logits, classes),
+            }
+            loss = sum((weight * losses[name] for name, weight in config.loss_weights.items()), torch.zeros(()))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_([*encoder.parameters(), *heads.parameters()], 5.0)
+            optimizer.step()
+            schedule.step()
+            for name in sums:
+                sums[name] += losses[name].item()
+            progress(f"warmstart {modality}", epoch * steps_per_epoch + step + 1, config.epochs * steps_per_epoch)
+        row: dict[str, float] = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1)}
+        row.update({name: total / steps_per_epoch for name, total in sums.items()})
+        row["held_out/features"] = _held_out_loss(encoder, heads, examples, log_mel, recipe, modality)
+        _append_csv(run / f"warmstart_{modality}.csv", row)
+        _save_state(state_path, parts, epoch + 1)
+    encoder.eval()
+    encoder.centre.copy_(torch.from_numpy(compute_features(encoder, examples, rows, recipe=recipe).mean(axis=0)))
+    return encoder
+
+
+@torch.inference_mode()
+def compute_features(
+    encoder: Encoder, examples: Examples, rows: np.ndarray[Any, np.dtype[np.int64]], *, recipe: Recipe
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(R, D) float32 features (not yet embeddings) of the given rows, without augmentation."""
+    encoder.eval()
+    log_mel = LogMel(recipe.spectrogram)
+    parts = []
+    for start in range(0, len(rows), 64):
+        batch = np.sort(rows)[start : start + 64]
+        parts.append(encoder(_plain_inputs(examples, batch, recipe, log_mel)).float().numpy())
+    in_sorted_order = np.concatenate(parts)
+    return in_sorted_order[np.argsort(np.argsort(rows))]
+
+
+def _plain_inputs(examples: Examples, batch: Any, recipe: Recipe, log_mel: LogMel) -> Tensor:
+    raw = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
+    if raw.dtype == torch.int16:
+        return log_mel(raw.float() / 32768)
+    size = recipe.visual.frame_size
+    return nn.functional.interpolate(
+        raw.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+
+
+def _visual_batch(
+    examples: Examples, batch: Any, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    frames = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
+    inputs = augment_frames(frames, size=recipe.visual.frame_size, generator=generator)
+    return inputs, torch.from_numpy(examples.features[batch]), torch.from_numpy(examples.classes[batch])
+
+
+def _audio_batch(
+    examples: Examples, batch: Any, log_mel: LogMel, config: WarmstartConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectrograms and targets; a mixed sound has its parts' features in proportion and the larger class scores."""
+    waveforms = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch])).float() / 32768
+    features = nn.functional.normalize(torch.from_numpy(examples.features[batch]), dim=1)
+    classes = torch.from_numpy(examples.classes[batch]).float() / 255
+    waveforms = augment_waveforms(waveforms, generator=generator)
+    other = torch.randperm(len(batch), generator=generator)
+    mixed = torch.rand(len(batch), generator=generator) < config.mixup
+    share = torch.where(mixed, 0.5 + 0.5 * torch.rand(len(batch), generator=generator), 1.0)
+    waveforms = mix_waveforms(waveforms, waveforms[other], share)
+    features = share[:, None] * features + (1 - share[:, None]) * features[other]
+    # A sound that is much softer than the other is not heard: its classes count once it is within 6 dB or so.
+    heard = (share < 0.67)[:, None]
+    classes = torch.where(heard, torch.maximum(classes, classes[other]), classes)
+    return augment_spectrograms(log_mel(waveforms), generator=generator), features, classes
+
+
+@torch.inference_mode()
+def _held_out_loss(
+    encoder: Encoder, heads: WarmstartHeads, examples: Examples, log_mel: LogMel, recipe: Recipe, modality: str
+) -> float:
+    encoder.eval()
+    rows = np.flatnonzero(examples.held_out)
+    total = 0.0
+    for start in range(0, len(rows), 64):
+        batch = rows[start : start + 64]
+        predicted, _ = heads(encoder(_plain_inputs(examples, batch, recipe, log_mel)))
+        total += feature_loss(predicted, torch.from_numpy(examples.features[batch])).item() * len(batch)
+    return total / max(len(rows), 1)
+
+
+def _build_optimizer(modules: list[nn.Module], config: WarmstartConfig) -> torch.optim.Optimizer:
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+    )
+
+
+def _save_state(path: Path, parts: dict[str, Any], epoch: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"epoch": epoch, **{name: part.state_dict() for name, part in parts.items()}}, partial)
+    os.replace(partial, path)
+
+
+def _load_state(path: Path, parts: dict[str, Any]) -> int:
+    """Restore all parts and return the number of epochs done; 0 where there is no saved state."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["epoch"])
+
+
+def _append_csv(path: Path, row: dict[str, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.is_file()
+    with path.open("a", newline="") as lines:
+        writer = csv.DictWriter(lines, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow({name: value if math.isfinite(value) else "" for name, value in row.items()})

@@ -1,0 +1,115 @@
+"""Clips in, embeddings out: the interface that every encoder plugin has, and ours.
+
+A plugin is an entry point of the group `visxp.encoders`: a function that takes (checkpoint path or None, device or None)
+and returns an `Embedder`. `--model` names a checkpoint folder of ours, `NAME` or `NAME:PATH` of a plugin.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from visxp_search.clips import Clip
+from visxp_search.errors import CheckpointError
+
+ENTRY_POINT_GROUP = "visxp.encoders"
+DEFAULT_ENCODER = "l3net"
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """One named vector that an embedder makes.
+
+    Attributes:
+        length: D.
+        made_from: the modalities it is made from, of `visual` and `audio`.
+    """
+
+    length: int
+    made_from: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of B clips, one row a clip; rows of a missing or worthless modality are all NaN.
+
+    Attributes:
+        visual: (B, D) norm 1.
+        audio: (B, D) norm 1.
+        joint_visual: (B, J) the picture in the joint space, norm 1.
+        joint_audio: (B, J) the sound in the joint space, norm 1.
+    """
+
+    visual: FloatArray
+    audio: FloatArray
+    joint_visual: FloatArray
+    joint_audio: FloatArray
+
+    @property
+    def joint(self) -> FloatArray:
+        """(B, J) normalised sum of the modalities that are there; NaN where neither is."""
+        total = np.nan_to_num(self.joint_visual) + np.nan_to_num(self.joint_audio)
+        norm = np.linalg.norm(total, axis=1, keepdims=True)
+        return np.where(norm > 0, total / np.where(norm > 0, norm, 1), np.nan).astype(np.float32)
+
+    def vectors(self, row: int) -> dict[str, FloatArray]:
+        """The named vectors of one clip, those that are there."""
+        named = {"visual": self.visual[row], "audio": self.audio[row], "joint": self.joint[row]}
+        return {name: vector for name, vector in named.items() if not np.isnan(vector[0])}
+
+
+class Embedder(Protocol):
+    """What an encoder plugin gives back.
+
+    Attributes:
+        checkpoint_id: identifies the weights; an index accepts vectors of one checkpoint only.
+        specs: named vector -> what it is; the names are of `visual`, `audio` and `joint`.
+        frame_size: side of the frames it takes, pixels.
+        sample_rate_hz: of the waveforms it takes.
+    """
+
+    checkpoint_id: str
+    specs: Mapping[str, VectorSpec]
+    frame_size: int
+    sample_rate_hz: int
+
+    def embed(self, clips: Sequence[Clip]) -> Embeddings:
+        """Embed clips; a row depends on its clip alone."""
+
+
+def load_embedder(model: str | Path | None = None, *, device: str | None = None) -> Embedder:
+    """The embedder that `--model` names.
+
+    Args:
+        model: None for the shipped checkpoint; a checkpoint folder; or `NAME` or `NAME:PATH` of a plugin.
+        device: torch's name of a device; None takes a GPU if there is one.
+
+    Raises:
+        CheckpointError: If there is no such plugin or checkpoint.
+    """
+    name, path = DEFAULT_ENCODER, None
+    if model is not None:
+        head, _, tail = str(model).partition(":")
+        if Path(model).exists() or (not tail and "/" in head):
+            path = Path(model)
+        else:
+            name, path = head, Path(tail) if tail else None
+    plugins = entry_points(group=ENTRY_POINT_GROUP)
+    if name not in plugins.names:
+        raise CheckpointError(
+            f"no checkpoint folder {model} and no encoder plugin {name!r}; installed plugins: {sorted(plugins.names)}"
+        )
+    embedder: Embedder = plugins[name].load()(path, device)
+    return embedder
+
+
+def load_l3net(path: Path | None = None, device: str | None = None) -> Embedder:
+    """Our own encoders, as a plugin: the shipped checkpoint, or the one at `path`."""
+    from visxp_search.l3net import L3NetEmbedder
+
+    return L3NetEmbedder(path, device=device)

@@ -1,0 +1,166 @@
+"""The networks: a CNN on frames, a convolutional recurrent network on spectrograms, and the heads on top.
+
+Tensors in, tensors out: no files, no choice of device. Both encoders give features `(B, D)`; an embedding is the
+features less the `centre` (their mean over the training data, which takes away what all moments have in common),
+divided by their norm.
+
+References:
+    [arandjelovic2017] Look, Listen and Learn, 2017, arXiv:1705.08168. Two subnetworks, one per modality, trained on the
+        correspondence of sight and sound; ours keeps the division and replaces both subnetworks by smaller ones.
+    [he2016] Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385. The visual encoder's block (fig. 2)
+        and its four stages.
+    [cakir2017] Convolutional Recurrent Neural Networks for Polyphonic Sound Event Detection, 2017, arXiv:1702.06286.
+        Convolutions that pool over frequency, then a recurrent layer over time.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class VisualConfig:
+    """Shape of the visual encoder.
+
+    Attributes:
+        frame_size: side of the square input picture in pixels.
+        base_channels: channels of the first stage; the four stages have 1, 2, 4 and 8 times as many.
+        blocks: residual blocks of each stage; (2, 2, 2, 2) is the ResNet-18 layout.
+        embedding: D.
+    """
+
+    frame_size: int = 112
+    base_channels: int = 40
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    embedding: int = 256
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Shape of the audio encoder.
+
+    Attributes:
+        channels: of the four convolution stages.
+        hidden: units of the GRU in each direction.
+        embedding: D.
+    """
+
+    channels: tuple[int, int, int, int] = (24, 48, 96, 192)
+    hidden: int = 256
+    embedding: int = 256
+
+
+class Encoder(nn.Module):
+    """What both encoders share: features, and the embedding made of them."""
+
+    centre: Tensor
+
+    def __init__(self, embedding: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(embedding))
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """(B, D) float32 embeddings of norm 1."""
+        return F.normalize(self(inputs).float() - self.centre, dim=1)
+
+
+class VisualEncoder(Encoder):
+    """(B, 3, S, S) uint8 RGB to (B, D) features; [he2016] fig. 2 and table 1 with a 3x3 stem in place of the 7x7 one."""
+
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__(config.embedding)
+        self.config = config
+        width = config.base_channels
+        self.stem = nn.Sequential(
+            _convolution(3, width, kernel=3, stride=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        stages: list[nn.Module] = []
+        n_in = width
+        for stage, n_blocks in enumerate(config.blocks):
+            n_out = width << stage
+            for block in range(n_blocks):
+                stages.append(ResidualBlock(n_in, n_out, stride=2 if stage and not block else 1))
+                n_in = n_out
+        self.stages = nn.Sequential(*stages)
+        self.project = nn.Linear(n_in, config.embedding)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Features of a batch of pictures; float pictures in [0, 255] are taken too (augmented ones)."""
+        x = (frames.float() - 127.5) / 64
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.stages(self.stem(x))  # (B, 3, S, S) -> (B, 8W, S/32, S/32)
+        return self.project(x.mean(dim=(2, 3)))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a short cut; [he2016] fig. 2, projection short cut where the shape changes."""
+
+    def __init__(self, n_in: int, n_out: int, *, stride: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.first = _convolution(n_in, n_out, kernel=3, stride=stride)
+        self.second = _convolution(n_out, n_out, kernel=3, stride=1)
+        same = n_in == n_out and stride in (1, (1, 1))
+        self.shortcut = nn.Identity() if same else _convolution(n_in, n_out, kernel=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, n_out, H / stride, W / stride)."""
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+class AudioEncoder(Encoder):
+    """(B, n_mels, n_steps) log-mel spectrogram to (B, D) features; the layout of [cakir2017].
+
+    Four convolution stages halve time twice and frequency four times, the last two by stride; a bidirectional GRU reads the 25 steps that are
+    left; its outputs are averaged and their maximum taken over time.
+    """
+
+    def __init__(self, config: AudioConfig, *, n_mels: int) -> None:
+        super().__init__(config.embedding)
+        if n_mels % 16:
+            raise ValueError(f"n_mels {n_mels} is not a multiple of 16, which four halvings need")
+        self.config = config
+        a, b, c, d = config.channels
+        self.normalise = nn.BatchNorm1d(n_mels)  # each band to zero mean and unit deviation over the training data
+        self.convolutions = nn.Sequential(
+            _convolution(1, a, kernel=3, stride=2),
+            nn.ReLU(inplace=True),
+            _convolution(a, b, kernel=3, stride=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            ResidualBlock(b, c, stride=(2, 1)),
+            ResidualBlock(c, d, stride=(2, 1)),
+        )
+        self.recurrent = nn.GRU(d * n_mels // 16, config.hidden, batch_first=True, bidirectional=True)
+        self.project = nn.Linear(4 * config.hidden, config.embedding)
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        """Features of a batch of spectrograms."""
+        x = self.normalise(spectrogram)[:, None]  # (B, M, T) -> (B, 1, M, T)
+        x = self.convolutions(x.contiguous(memory_format=torch.channels_last))  # -> (B, C, M/16, T/4)
+        x = x.permute(0, 3, 1, 2).flatten(2)  # -> (B, T/4, C * M/16)
+        x, _ = self.recurrent(x)  # -> (B, T/4, 2H)
+        return self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
+
+
+class JointHead(nn.Module):
+    """Projection of one modality's embedding into the joint space: (B, D) norm 1 to (B, J) norm 1."""
+
+    def __init__(self, embedding: int, joint: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(embedding, embedding), nn.BatchNorm1d(embedding), nn.ReLU(), nn.Linear(embedding, joint)
+        )
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Project and normalise."""
+        return F.normalize(self.layers(embedding), dim=1)
+
+
+def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int | tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel, stride=stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(n_out)
+    )
