@@ -5,7 +5,7 @@ needs no other files and gives the same archive every time.
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -121,25 +121,41 @@ QUERY_SECONDS = 6
 VIDEO_OPTIONS = {"preset": "veryfast", "crf": "25"}
 
 
-def render_archive(folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> DemoTruth:
-    """Render all files of `PROGRAMME` into a folder; files of these names are replaced.
+def describe_archive(folder: Path) -> DemoTruth:
+    """What `render_archive` puts into this folder, without rendering it."""
+    return DemoTruth(files=tuple(_describe_file(folder, plan) for plan in PROGRAMME))
+
+
+def render_archive(
+    folder: Path, *, only: Collection[str] | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> DemoTruth:
+    """Render the files of `PROGRAMME` into a folder; files of these names are replaced.
 
     Args:
         folder: created where it is missing.
+        only: names of the files to render; None renders all.
         on_progress: called after each file with the number of files done and of all files.
 
     Returns:
-        What each file holds.
+        What each file that was rendered holds.
 
     Raises:
+        ValueError: If a name in `only` is not in the programme.
         OSError: If a file cannot be written.
     """
+    names = [plan.name for plan in PROGRAMME]
+    unknown = set(only or ()) - set(names)
+    if unknown:
+        raise ValueError(f"no files {sorted(unknown)} in the demo; there are {names}")
     folder.mkdir(parents=True, exist_ok=True)
+    plans = [plan for plan in PROGRAMME if only is None or plan.name in only]
     files = []
-    for plan in PROGRAMME:
-        files.append(_render_file(folder / plan.name, plan))
+    for plan in plans:
+        file = _describe_file(folder, plan)
+        _render_file(file, plan)
+        files.append(file)
         if on_progress is not None:
-            on_progress(len(files), len(PROGRAMME))
+            on_progress(len(files), len(plans))
     return DemoTruth(files=tuple(files))
 
 
@@ -193,25 +209,32 @@ def render_moment(
     return film(scene, n_frames=n_frames, look=look, rng=for_picture), waveform
 
 
-def _render_file(path: Path, plan: _Plan) -> DemoFile:
+def _describe_file(folder: Path, plan: _Plan) -> DemoFile:
+    path, stops = folder / plan.name, np.cumsum([part.seconds for part in plan.parts]).tolist()
+    return DemoFile(
+        path=path,
+        duration_seconds=float(stops[-1]),
+        spans=tuple(
+            Span(kind=part.kind, start_seconds=float(stop - part.seconds), stop_seconds=float(stop))
+            for part, stop in zip(plan.parts, stops, strict=True)
+        ),
+        has_video=path.suffix == ".mp4",
+        has_audio=plan.name not in WITHOUT_AUDIO,
+    )
+
+
+def _render_file(file: DemoFile, plan: _Plan) -> None:
     rate = plan.sample_rate_hz
     moments = [render_moment(p.kind, p.seconds, variation=p.variation, sample_rate_hz=rate) for p in plan.parts]
     waveform = np.concatenate([sound for _, sound in moments])
-    has_video, has_audio = path.suffix == ".mp4", plan.name not in WITHOUT_AUDIO
-    if has_video:
-        write_video(
-            path,
-            frames=chain.from_iterable(frames for frames, _ in moments),
-            frames_per_second=FRAMES_PER_SECOND,
-            waveform=waveform if has_audio else None,
-            sample_rate_hz=rate,
-            options=VIDEO_OPTIONS,
-        )
-    else:
-        write_audio(path, waveform=waveform, sample_rate_hz=rate)
-    stops = np.cumsum([part.seconds for part in plan.parts]).tolist()
-    spans = tuple(
-        Span(kind=part.kind, start_seconds=float(stop - part.seconds), stop_seconds=float(stop))
-        for part, stop in zip(plan.parts, stops, strict=True)
+    if not file.has_video:
+        write_audio(file.path, waveform=waveform, sample_rate_hz=rate)
+        return
+    write_video(
+        file.path,
+        frames=chain.from_iterable(frames for frames, _ in moments),
+        frames_per_second=FRAMES_PER_SECOND,
+        waveform=waveform if file.has_audio else None,
+        sample_rate_hz=rate,
+        options=VIDEO_OPTIONS,
     )
-    return DemoFile(path=path, duration_seconds=float(stops[-1]), spans=spans, has_video=has_video, has_audio=has_audio)
