@@ -13,6 +13,7 @@ from PIL import Image
 from visxp_search.clips import SILENT_MAX_PEAK, is_black
 from visxp_search.demo_archive import (
     BLANK,
+    PROGRAMME,
     DemoTruth,
     describe_archive,
     render_archive,
@@ -244,7 +245,7 @@ def test_drums_flash_when_they_sound() -> None:
         cues, n_samples=6 * 24_000, sample_rate_hz=24_000, voice=voice, rng=np.random.default_rng(0)
     )
     scene = draw_drums(look, cues=cues, rng=np.random.default_rng(0))
-    skin = (slice(266, 286), slice(384, 404))  # rows and columns of the canvas, two pixels a unit
+    skin = (slice(268, 288), slice(384, 398))  # rows and columns of the canvas, two pixels a unit
     for kick in kicks:
         before, after = (np.asarray(scene(kick + offset).image)[skin].mean() for offset in (-0.01, 0.01))
         assert after > before + 5
@@ -308,6 +309,19 @@ def test_unknown_file_is_refused(tmp_path: Path) -> None:
     """Asking for a file that the archive does not have names those it has."""
     with pytest.raises(ValueError, match="bell-tower-dusk"):
         render_archive(tmp_path, only={"nothing.mp4"})
+
+
+def test_queries_show_what_the_archive_does_not(tmp_path: Path) -> None:
+    """A query is a clip and its sound alone, of a kind in the archive, in a variation that no file of it holds."""
+    queries = render_queries(tmp_path, only={"clock"})
+    assert [(query.kind, query.path.suffix) for query in queries] == [("clock", ".mp4"), ("clock", ".wav")]
+    assert {span.kind for file in describe_archive(tmp_path).files for span in file.spans} >= set(KINDS)
+    used = {(part.kind, part.variation) for plan in PROGRAMME for part in plan.parts}
+    assert not used & {(kind, len(made.variations) - 1) for kind, made in KINDS.items()}
+    rate, waveform = read_waveform(queries[1].path)
+    assert len(waveform) == rate * queries[1].duration_seconds
+    times, frames = read_frames(queries[0].path)
+    assert len(frames) == len(times) == queries[0].duration_seconds * FRAMES_PER_SECOND
 
 
 @pytest.mark.slow

@@ -159,11 +159,12 @@ def render_archive(
     return DemoTruth(files=tuple(files))
 
 
-def render_queries(folder: Path) -> list[DemoQuery]:
+def render_queries(folder: Path, *, only: Collection[str] | None = None) -> list[DemoQuery]:
     """Render for each kind a clip that is not in the archive (`query-KIND.mp4`) and its sound alone (`query-KIND.wav`).
 
     Args:
         folder: created where it is missing; not the archive's, else a query finds itself.
+        only: kinds to render; None renders all of `KINDS`.
 
     Raises:
         OSError: If a file cannot be written.
@@ -171,6 +172,8 @@ def render_queries(folder: Path) -> list[DemoQuery]:
     folder.mkdir(parents=True, exist_ok=True)
     queries = []
     for name, kind in KINDS.items():
+        if only is not None and name not in only:
+            continue
         variation = len(kind.variations) - 1
         frames, waveform = render_moment(name, QUERY_SECONDS, variation=variation, sample_rate_hz=44_100)
         clip, sound = folder / f"query-{name}.mp4", folder / f"query-{name}.wav"

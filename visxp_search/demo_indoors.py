@@ -49,7 +49,7 @@ def draw_drums(look: Look, *, cues: Sequence[Cue], rng: np.random.Generator) -> 
     backdrop.polygon([(0, 150), (STAGE_WIDTH, 150), (STAGE_WIDTH, STAGE_HEIGHT), (0, STAGE_HEIGHT)], look.ground)
     backdrop.disc((look.x * STAGE_WIDTH, 172), 150 * look.size, flatten=0.16, fill=lighten(look.ground, -0.3))
     backdrop.roughen(rng, strength=6, cell=2, stretch=6, top=150)
-    at, size = (look.x * STAGE_WIDTH, 104.0), look.size
+    at, size = (look.x * STAGE_WIDTH, 108.0), 0.9 * look.size
     struck = {drum: [cue.time_seconds for cue in cues if cue.note == drum] for drum in DRUM_PLACES}
 
     def draw(time_seconds: float) -> Canvas:
