@@ -1,7 +1,7 @@
 """Which files there are, and which of them still need work.
 
-A file is known by its content (the video id is a hash of all its bytes). The ledger remembers size and modification time
-under each path, so a file that has not changed is recognised without being read.
+A file is known by its content (the video id is a hash of all its bytes). The ledger remembers size and modification
+time under each path, so a file that has not changed is recognised without being read.
 """
 
 import hashlib
@@ -13,7 +13,13 @@ from pathlib import Path
 from visxp_search.store import DONE, VideoRecord
 
 MEDIA_SUFFIXES = frozenset(
-    [".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aiff", ".amr", ".asf", ".avi", ".caf", ".divx", ".dv", ".f4v", ".flac", ".flv", ".gxf", ".m2t", ".m2ts", ".m2v", ".m4a", ".m4b", ".m4v", ".mjpeg", ".mjpg", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpa", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".rm", ".rmvb", ".ts", ".vob", ".w64", ".wav", ".weba", ".webm", ".wma", ".wmv", ".wv", ".y4m"]
+    f".{name}"
+    for names in (
+        "3g2 3gp asf avi divx dv f4v flv gxf m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mpv mts mxf nut",
+        "ogm ogv rm rmvb ts vob webm wmv y4m",
+        "aac ac3 aif aiff amr caf flac m4a m4b mka mp2 mp3 mpa oga ogg opus w64 wav weba wma wv",
+    )
+    for name in names.split()
 )
 """What is taken from folders; a file named on the command line is tried whatever its name."""
 

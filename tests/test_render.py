@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from visxp_search.clips import SILENT_MAX_PEAK, is_black
-from visxp_search.demo_archive import (
+from visxp_search.demo.archive import (
     BLANK,
     PROGRAMME,
     DemoTruth,
@@ -20,10 +20,10 @@ from visxp_search.demo_archive import (
     render_moment,
     render_queries,
 )
-from visxp_search.demo_canvas import FRAMES_PER_SECOND
-from visxp_search.demo_cues import KICK, compose_drums
-from visxp_search.demo_indoors import draw_drums
-from visxp_search.demo_kinds import KINDS
+from visxp_search.demo.canvas import FRAMES_PER_SECOND
+from visxp_search.demo.cues import KICK, compose_drums
+from visxp_search.demo.indoors import draw_drums
+from visxp_search.demo.kinds import KINDS
 from visxp_search.errors import UsageError
 from visxp_search.render import degrade_frames, degrade_waveform, write_audio, write_image, write_video
 

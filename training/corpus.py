@@ -38,7 +38,8 @@ class Examples:
         labels: label of each file, for evaluation only.
         inputs: (N, 3, S, S) uint8 pictures or (N, sample_rate_hz) int16 waveforms, memory-mapped.
         features: (N, T) float32 teacher features.
-        classes: (N, R) int64 best classes of the picture teacher, or (N, C) uint8 scores times 255 of the sound teacher.
+        classes: (N, R) int64 best classes of the picture teacher, or (N, C) uint8 scores times 255 of the sound
+            teacher.
     """
 
     files: npt.NDArray[np.str_]

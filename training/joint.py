@@ -1,7 +1,7 @@
 """The joint space: both modalities projected so that a sound and the picture it belongs to lie close together.
 
-Encoders stay as they are; two small heads are trained on their embeddings with a contrastive loss. A batch holds one second
-of each of many groups, so all negatives come from other groups.
+Encoders stay as they are; two small heads are trained on their embeddings with a contrastive loss. A batch holds one
+second of each of many groups, so all negatives come from other groups.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Measures of embeddings: arrays in, floats out.
 
-Embeddings are (N, D) float32 rows of norm 1; similarity is the dot product. Rows are never compared with rows of their own
-group (the same footage), so a number cannot be earned by finding the next second of the same video.
+Embeddings are (N, D) float32 rows of norm 1; similarity is the dot product. Rows are never compared with rows of their
+own group (the same footage), so a number cannot be earned by finding the next second of the same video.
 """
 
 import numpy as np
@@ -48,8 +48,8 @@ def neighbour_overlap(
 def paired_recall(queries: FloatArray, targets: FloatArray, groups: npt.NDArray[np.str_], *, k: int) -> float:
     """Recall@k of finding row i of targets with row i of queries among one target of each group.
 
-    For every query, each other group is represented by the target nearest in position to a fixed cycle, so the number of
-    candidates is the number of groups whatever the lengths of videos; averaged over queries, then over groups.
+    For every query, each other group is represented by the target nearest in position to a fixed cycle, so the number
+    of candidates is the number of groups whatever the lengths of videos; averaged over queries, then over groups.
     """
     similarity = queries @ targets.T
     members = {group: np.flatnonzero(groups == group) for group in np.unique(groups)}

@@ -113,9 +113,9 @@ def measure_visual(embeddings: FloatArray, examples: Examples, recipe: Recipe) -
 
 
 def measure_audio(embeddings: FloatArray, examples: Examples, recipe: Recipe) -> dict[str, Any]:
-    """Held-out sound files (mean over their seconds): labels of neighbours, beside an untrained network and the teacher.
+    """Held-out sound files (mean over their seconds): labels of neighbours.
 
-    Only labels that at least five held-out files carry are counted.
+    Beside them an untrained network and the teacher. Only labels that at least five held-out files carry are counted.
     """
     rows = np.flatnonzero(examples.held_out & ~examples.is_video)
     files, member = np.unique(examples.files[rows], return_inverse=True)

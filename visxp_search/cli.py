@@ -1,7 +1,7 @@
 """The command line `visxp`: the one place where all parts are wired together.
 
-Each command parses, calls one function and prints. Imports of the parts stand inside the commands, so that `visxp --help`
-loads neither torch nor Qdrant. Results go to stdout, everything else to stderr.
+Each command parses, calls one function and prints. Imports of the parts stand inside the commands, so that `visxp
+--help` loads neither torch nor Qdrant. Results go to stdout, everything else to stderr.
 """
 
 import json
@@ -69,7 +69,8 @@ ExcludeOption = Annotated[
 ExcludeSelfOption = Annotated[
     bool, typer.Option("--exclude-self", help="Do not look in the video that the query was taken from.")
 ]
-VideoArgument = Annotated[str, typer.Argument(metavar="VIDEO", help="Id, unique start of an id, path, or file name.")]
+DEFAULT_WORKERS = min(os.cpu_count() or 1, 8)
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Decoding processes.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +120,7 @@ def index_add(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all that is in them.")],
     index: IndexOption = None,
     model: ModelOption = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Decoding processes.")] = min(os.cpu_count() or 1, 8),
+    workers: WorkersOption = DEFAULT_WORKERS,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -364,6 +365,56 @@ def embed(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+@app.command("demo")
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where to work. Default: visxp/demo in your user data directory.")
+    ] = None,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a small archive, index it, search it by clip and by sound, and check what is found.
+
+    All is rendered here: seven kinds of things that move and sound together, each in several videos. Exit code 1 if a
+    query finds another kind first.
+
+    Example: `visxp demo`
+    """
+    from visxp_search.console import IndexProgress, StepProgress, print_demo
+    from visxp_search.demo.run import render_demo, search_demo
+    from visxp_search.search import moment_to_json
+
+    folder = folder or _user_data() / "demo"
+    hushed = quiet or as_json
+    with StepProgress(quiet=hushed) as progress:
+        truth, queries = render_demo(folder, progress=progress)
+    with IndexProgress(quiet=hushed) as progress:
+        outcome = search_demo(folder, truth, queries, workers=workers, progress=progress, model=model)
+    if as_json:
+        _print_json(
+            {
+                "folder": str(outcome.folder),
+                "seconds": outcome.n_seconds,
+                "wrong": outcome.n_wrong,
+                "answers": [
+                    {
+                        "query": str(answer.query.path),
+                        "kind": answer.query.kind,
+                        "found": answer.found_kind,
+                        "moment": moment_to_json(answer.moment),
+                    }
+                    for answer in outcome.answers
+                ],
+            }
+        )
+    else:
+        print_demo(outcome)
+    if outcome.n_wrong:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
 def _open(index: str | None, model: str | None, device: str | None, *, create: bool = False) -> "Index":
     from visxp_search.api import open_index
 
@@ -379,9 +430,13 @@ def _open_store(index: str | None) -> AbstractContextManager["Store"]:
 
 
 def _default_index() -> str:
+    return str(_user_data() / "index")
+
+
+def _user_data() -> Path:
     from platformdirs import user_data_path
 
-    return str(user_data_path("visxp") / "index")
+    return user_data_path("visxp")
 
 
 def _span(start: str, end: str | None) -> dict[str, Any]:

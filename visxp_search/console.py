@@ -21,6 +21,7 @@ from rich.table import Table
 
 from visxp_search.api import IndexFacts
 from visxp_search.clips import format_time
+from visxp_search.demo.run import DemoOutcome
 from visxp_search.search import Moment, Results
 from visxp_search.store import VideoRecord
 
@@ -186,6 +187,34 @@ def print_facts(facts: IndexFacts) -> None:
     }
     for name, value in lines.items():
         _stdout().print(f"{name:11}{value}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_demo(outcome: DemoOutcome) -> None:
+    """What each query of the demo found, whether it is right, and how to go on."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("asked with", "best moment", "shows"):
+        table.add_column(name)
+    table.add_column("score", justify="right")
+    table.add_column("")
+    for answer in outcome.answers:
+        moment = answer.moment
+        table.add_row(
+            answer.query.path.name,
+            f"{escape(Path(moment.path).name)} {format_time(moment.start)}-{format_time(moment.end)}",
+            answer.found_kind,
+            f"{moment.score:.2f}",
+            "right" if answer.is_right else f"wrong: {answer.query.kind} was asked for",
+        )
+    _stdout().print(table)
+    n_answers = len(outcome.answers)
+    n_right = n_answers - outcome.n_wrong
+    print(
+        f"\n{n_right} of {n_answers} queries found their kind first, among {outcome.n_seconds} seconds.\n"
+        f"\nThe archive lies in {outcome.folder}/archive. Go on with your own files:\n"
+        f"  visxp index add ~/Videos\n"
+        f"  visxp search clip some.mp4 --start 12 --end 18\n"
+        f"  visxp search sound some.wav"
+    )
 
 
 def say(text: str) -> None:

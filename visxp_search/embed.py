@@ -1,7 +1,7 @@
 """Clips in, embeddings out: the interface that every encoder plugin has, and ours.
 
-A plugin is an entry point of the group `visxp.encoders`: a function that takes (checkpoint path or None, device or None)
-and returns an `Embedder`. `--model` names a checkpoint folder of ours, `NAME` or `NAME:PATH` of a plugin.
+A plugin is an entry point of the group `visxp.encoders`: a function that takes (checkpoint path or None, device or
+None) and returns an `Embedder`. `--model` names a checkpoint folder of ours, `NAME` or `NAME:PATH` of a plugin.
 """
 
 from collections.abc import Mapping, Sequence

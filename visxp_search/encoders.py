@@ -67,7 +67,7 @@ class Encoder(nn.Module):
 
 
 class VisualEncoder(Encoder):
-    """(B, 3, S, S) uint8 RGB to (B, D) features; [he2016] fig. 2 and table 1 with a 3x3 stem in place of the 7x7 one."""
+    """(B, 3, S, S) uint8 RGB to (B, D) features; [he2016] fig. 2 and table 1, the 7x7 stem replaced by 3x3."""
 
     def __init__(self, config: VisualConfig) -> None:
         super().__init__(config.embedding)
@@ -114,8 +114,8 @@ class ResidualBlock(nn.Module):
 class AudioEncoder(Encoder):
     """(B, n_mels, n_steps) log-mel spectrogram to (B, D) features; the layout of [cakir2017].
 
-    Four convolution stages halve time twice and frequency four times, the last two by stride; a bidirectional GRU reads the 25 steps that are
-    left; its outputs are averaged and their maximum taken over time.
+    Four convolution stages halve time twice and frequency four times, the last two by stride; a bidirectional GRU reads
+    the 25 steps that are left; its outputs are averaged and their maximum taken over time.
     """
 
     def __init__(self, config: AudioConfig, *, n_mels: int) -> None:

@@ -1,7 +1,7 @@
 """The errors of this project. This file imports nothing of ours.
 
-Every message gives the value, what was allowed, and the next step. Errors of other libraries are translated once, in the
-file that owns that library.
+Every message gives the value, what was allowed, and the next step. Errors of other libraries are translated once, in
+the file that owns that library.
 """
 
 

@@ -1,8 +1,9 @@
 """torchaudio's pure-torch transforms, also beside a CPU-only torch.
 
-The torchaudio wheel of the package index links CUDA libraries, so importing it fails where torch has none. Its transforms
-need no native code: where the native part cannot be loaded, a stub takes the place of `torchaudio._extension` before the
-first import. All of this project imports torchaudio from here: `from visxp_search.torchaudio_pure import torchaudio`.
+The torchaudio wheel of the package index links CUDA libraries, so importing it fails where torch has none. Its
+transforms need no native code: where the native part cannot be loaded, a stub takes the place of
+`torchaudio._extension` before the first import. All of this project imports torchaudio from here: `from
+visxp_search.torchaudio_pure import torchaudio`.
 """
 
 import importlib

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from visxp_search.demo_canvas import (
+from visxp_search.demo.canvas import (
     OVERSAMPLING,
     STAGE_HEIGHT,
     STAGE_WIDTH,
@@ -25,7 +25,7 @@ from visxp_search.demo_canvas import (
     mix,
     place,
 )
-from visxp_search.demo_cues import CRASH, FLOOR_TOM, HIHAT, KICK, N_WHITE_KEYS, PIANO_SCALE, SNARE, TOM, Cue
+from visxp_search.demo.cues import CRASH, FLOOR_TOM, HIHAT, KICK, N_WHITE_KEYS, PIANO_SCALE, SNARE, TOM, Cue
 
 DRUM_PLACES: dict[int, Point] = {
     KICK: (0, 34),

@@ -1,6 +1,6 @@
 """The demo's archive: small videos of seven kinds of moments, drawn and played by our own code, and the truth.
 
-`PROGRAMME` says which files there are and what each shows when; `demo_kinds.py` says how a moment is made. Rendering
+`PROGRAMME` says which files there are and what each shows when; `demo.kinds` says how a moment is made. Rendering
 needs no other files and gives the same archive every time.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from visxp_search.demo_canvas import FRAME_HEIGHT, FRAME_WIDTH, FRAMES_PER_SECOND, Frame, film
-from visxp_search.demo_kinds import KINDS
-from visxp_search.demo_sounds import Waveform, finish_sound
+from visxp_search.demo.canvas import FRAME_HEIGHT, FRAME_WIDTH, FRAMES_PER_SECOND, Frame, film
+from visxp_search.demo.kinds import KINDS
+from visxp_search.demo.sounds import Waveform, finish_sound
 from visxp_search.render import write_audio, write_video
 
 BLANK = "blank"

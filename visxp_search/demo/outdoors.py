@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from visxp_search.demo_canvas import (
+from visxp_search.demo.canvas import (
     STAGE_HEIGHT,
     STAGE_WIDTH,
     Canvas,
@@ -24,7 +24,7 @@ from visxp_search.demo_canvas import (
     mix,
     place,
 )
-from visxp_search.demo_cues import Cue
+from visxp_search.demo.cues import Cue
 
 BELL_SIDE: tuple[Point, ...] = ((8, 0), (20, 3), (25, 12), (28, 34), (33, 54), (43, 70), (46, 78))
 """The right half of a bell's outline, from the crown down, in units."""

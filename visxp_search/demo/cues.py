@@ -1,7 +1,7 @@
 """What happens in the demo's scenes, and when: cues that their pictures and their sounds both follow.
 
 A cue is one thing that happens: a strike, a chirp, a drop, a key. `compose_*` writes the cues of a kind;
-`demo_sounds.py` plays them, `demo_outdoors.py` and `demo_indoors.py` draw them. All are pure functions of their
+`demo.sounds` plays them, `demo.outdoors` and `demo.indoors` draw them. All are pure functions of their
 arguments and a seeded generator.
 """
 

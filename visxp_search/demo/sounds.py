@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visxp_search.demo_cues import CRASH, FLOOR_TOM, HIHAT, KICK, SNARE, TOM, Cue, Voice
+from visxp_search.demo.cues import CRASH, FLOOR_TOM, HIHAT, KICK, SNARE, TOM, Cue, Voice
 
 Waveform = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float64]

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from visxp_search import demo_cues, demo_indoors, demo_outdoors, demo_sounds
-from visxp_search.demo_canvas import Look, Scene
-from visxp_search.demo_cues import Cue, Voice
-from visxp_search.demo_sounds import Waveform
+from visxp_search.demo import cues, indoors, outdoors, sounds
+from visxp_search.demo.canvas import Look, Scene
+from visxp_search.demo.cues import Cue, Voice
+from visxp_search.demo.sounds import Waveform
 
 
 class _Compose(Protocol):
@@ -48,9 +48,9 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "bell": Kind(
-        demo_cues.compose_bell,
-        demo_outdoors.draw_bell,
-        demo_sounds.play_bell,
+        cues.compose_bell,
+        outdoors.draw_bell,
+        sounds.play_bell,
         (
             (
                 Look((112, 168, 222), (214, 228, 236), (96, 128, 72), (176, 124, 52), (164, 152, 134), x=0.5),
@@ -75,9 +75,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "siren": Kind(
-        demo_cues.compose_siren,
-        demo_outdoors.draw_siren,
-        demo_sounds.play_siren,
+        cues.compose_siren,
+        outdoors.draw_siren,
+        sounds.play_siren,
         (
             (
                 Look((150, 184, 214), (206, 216, 222), (128, 126, 124), (244, 244, 240), (226, 84, 40), x=0.5),
@@ -105,9 +105,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "bird": Kind(
-        demo_cues.compose_bird,
-        demo_outdoors.draw_bird,
-        demo_sounds.play_bird,
+        cues.compose_bird,
+        outdoors.draw_bird,
+        sounds.play_bird,
         (
             (
                 Look((176, 214, 222), (150, 190, 120), (92, 142, 60), (112, 100, 88), (214, 108, 52), x=0.48),
@@ -135,9 +135,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "rain": Kind(
-        demo_cues.compose_rain,
-        demo_outdoors.draw_rain,
-        demo_sounds.play_rain,
+        cues.compose_rain,
+        outdoors.draw_rain,
+        sounds.play_rain,
         (
             (
                 Look((168, 178, 184), (150, 164, 166), (66, 90, 78), (92, 112, 120), (86, 128, 72), x=0.6),
@@ -167,9 +167,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "drums": Kind(
-        demo_cues.compose_drums,
-        demo_indoors.draw_drums,
-        demo_sounds.play_drums,
+        cues.compose_drums,
+        indoors.draw_drums,
+        sounds.play_drums,
         (
             (
                 Look((44, 24, 40), (92, 40, 48), (58, 44, 42), (170, 30, 38), (64, 70, 96), x=0.5),
@@ -199,9 +199,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "piano": Kind(
-        demo_cues.compose_piano,
-        demo_indoors.draw_piano,
-        demo_sounds.play_piano,
+        cues.compose_piano,
+        indoors.draw_piano,
+        sounds.play_piano,
         (
             (
                 Look((0, 0, 0), (0, 0, 0), (140, 26, 34), (74, 46, 32), (34, 36, 48), x=0.5),
@@ -222,9 +222,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "clock": Kind(
-        demo_cues.compose_clock,
-        demo_indoors.draw_clock,
-        demo_sounds.play_clock,
+        cues.compose_clock,
+        indoors.draw_clock,
+        sounds.play_clock,
         (
             (
                 Look((206, 188, 152), (184, 162, 124), (150, 116, 84), (116, 66, 36), (246, 238, 218), x=0.5),
