@@ -1,0 +1,467 @@
+"""Reads media files: the one place that talks to PyAV and Pillow.
+
+`probe` says what a file is, `decode_clips` streams its seconds, `decode_waveform` gives a stretch of sound,
+`decode_image` one picture. Every error of a library becomes a `DecodeError` here, and nothing is written to stderr.
+
+Clips are read in two passes. Pass 1 only demuxes, so it knows the time of every frame and, by `frame_plan`, which
+packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted frame does not come out, or anything at
+all goes wrong, everything is decoded in order instead (`method="sequential"`, the slow and obvious reference): same
+bits, more time.
+
+Pictures are not deinterlaced. Sound is always decoded from the file's beginning, as coders carry state (noise
+generators, resampling phase) that makes sound after a seek differ in its last bits.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from visxp_search.clips import Clip, count_seconds, make_clip
+from visxp_search.decode_file import (
+    MICROSECONDS,
+    Damage,
+    DecodeLimits,
+    MediaStream,
+    check_file,
+    choose_streams,
+    find_rate,
+    find_zero,
+    open_media,
+    time_base_of,
+)
+from visxp_search.decode_pictures import (
+    Picture,
+    PlanFailedError,
+    decode_in_order,
+    decode_wanted,
+    find_shown_size,
+    resize,
+)
+from visxp_search.decode_scan import Scan, scan_packets
+from visxp_search.decode_sound import Waveform, decode_sound
+from visxp_search.errors import DecodeError
+from visxp_search.frame_plan import NO_FRAME, PacketTable, choose_frames, has_reliable_times, pick_frames
+from visxp_search.sound_line import SoundLine
+
+__all__ = [
+    "ClipReader",
+    "DecodeLimits",
+    "MediaInfo",
+    "decode_clips",
+    "decode_image",
+    "decode_waveform",
+    "probe",
+]
+
+log = logging.getLogger(__name__)
+
+Method = Literal["two_pass", "sequential"]
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+EXIF_ORIENTATION = 0x0112
+STORES_DURATION = {"mov", "matroska", "avi", "flv", "asf", "flac", "wav", "w64", "aiff", "caf", "mxf"}
+"""Containers whose duration is written down; elsewhere it is estimated, and no proof that something is missing."""
+SKIPS_WELL = {
+    *("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"),
+    *("mjpeg", "prores", "dnxhd", "dvvideo"),
+}
+"""Decoders that are known to give the same frames when packets that they do not need are left out."""
+DURATION_TOLERANCE_SECONDS = 0.25
+"""Coders pad the last packet; within this the container's duration is right and the packets' is not."""
+MIN_MISSING_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file says of itself; the container is believed, so a truncated file has its old duration.
+
+    Attributes:
+        kind: "video" has pictures in time, "audio" only sound, "image" is a still (one second, one frame).
+        container: ffmpeg's or Pillow's name of the format.
+        duration_seconds: from the container's start to its end; 0 for images.
+        n_seconds: how many clips that makes.
+        width: pixels, after rotation; 0 without pictures.
+        height: pixels, after rotation; 0 without pictures.
+        frames_per_second: on average; 0 where unknown.
+        video_codec: empty without pictures.
+        audio_codec: empty without sound.
+    """
+
+    kind: Literal["video", "audio", "image"]
+    container: str
+    duration_seconds: float
+    n_seconds: int
+    width: int = 0
+    height: int = 0
+    frames_per_second: float = 0.0
+    video_codec: str = ""
+    audio_codec: str = ""
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there are pictures, moving or not."""
+        return bool(self.video_codec)
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is sound."""
+        return bool(self.audio_codec)
+
+
+def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -> MediaInfo:
+    """Say what a media file is, from its header and first picture.
+
+    Args:
+        path: a regular file.
+        limits: defaults to `DecodeLimits()`.
+
+    Raises:
+        DecodeError: If it is not a readable media file with picture or sound, or breaks the limits.
+    """
+    path, limits = Path(path), limits or DecodeLimits()
+    n_bytes = check_file(path)
+    image_info = _probe_image(path, limits)
+    if image_info is not None:
+        return image_info
+    with open_media(path, limits) as container:
+        video, audio = choose_streams(container, path)
+        if video is not None:
+            limits.check_picture(video.codec_context.width, video.codec_context.height, path=path)
+        duration = _find_duration(container, [stream for stream in (video, audio) if stream is not None])
+        width, height = find_shown_size(container, video) if video else (0, 0)
+        info = MediaInfo(
+            kind="video" if video else "audio",
+            container=container.format.name,
+            duration_seconds=duration,
+            n_seconds=0,
+            width=width,
+            height=height,
+            frames_per_second=find_rate(video) if video else 0.0,
+            video_codec=video.codec_context.name if video else "",
+            audio_codec=audio.codec_context.name if audio else "",
+        )
+    if duration <= 0:  # not written down: streamed Matroska, raw elementary streams
+        duration = scan_packets(path, limits, stop_second=None, damage=Damage()).end_seconds
+    limits.check_seconds(duration, path=path, n_bytes=n_bytes)
+    return replace(info, duration_seconds=duration, n_seconds=count_seconds(duration))
+
+
+def decode_clips(
+    path: str | os.PathLike[str],
+    *,
+    frame_size: int,
+    sample_rate_hz: int,
+    start_second: int = 0,
+    stop_second: int | None = None,
+    limits: DecodeLimits | None = None,
+    method: Method = "two_pass",
+) -> "ClipReader":
+    """Stream the seconds `[start_second, stop_second)` of a file, second by second, with flat memory.
+
+    The frame of a second is the one nearest its middle, by the rule of `frame_plan`; its waveform covers the second,
+    late starts and gaps being silence. A second without any frame, or without any sample, has None there. Time zero is
+    the container's start. Seconds that a truncated file no longer has do not come out; `ClipReader.complaint` says so.
+
+    Args:
+        path: a video, audio or image file.
+        frame_size: pixels; frames are (3, frame_size, frame_size), whatever the picture's shape.
+        sample_rate_hz: of the waveforms.
+        start_second: the clips are the same bits as when reading from 0.
+        stop_second: first second not to read; None for the end.
+        limits: defaults to `DecodeLimits()`.
+        method: "two_pass" or the slow reference "sequential"; both give the same bits.
+
+    Raises:
+        DecodeError: At once, if the file cannot be read or breaks the limits.
+        ValueError: If an argument is out of range.
+    """
+    if frame_size < 1 or sample_rate_hz < 1:
+        raise ValueError(f"frame_size {frame_size} and sample_rate_hz {sample_rate_hz} must be positive")
+    if start_second < 0 or (stop_second is not None and stop_second < start_second):
+        raise ValueError(f"seconds [{start_second}, {stop_second}) are not an interval from 0 on")
+    if method not in ("two_pass", "sequential"):
+        raise ValueError(f"method {method!r} unknown; use 'two_pass' or 'sequential'")
+    return ClipReader(
+        Path(path),
+        frame_size=frame_size,
+        sample_rate_hz=sample_rate_hz,
+        start_second=start_second,
+        stop_second=stop_second,
+        limits=limits or DecodeLimits(),
+        method=method,
+    )
+
+
+def decode_waveform(
+    path: str | os.PathLike[str],
+    *,
+    sample_rate_hz: int,
+    start_seconds: float = 0.0,
+    stop_seconds: float | None = None,
+    limits: DecodeLimits | None = None,
+) -> Waveform:
+    """Sound of `[start_seconds, stop_seconds)` in one piece, mono; silence where there is none, cut at the sound's end.
+
+    Returns:
+        (n,) float32 in [-1, 1].
+
+    Raises:
+        DecodeError: If the file cannot be read or has no sound.
+    """
+    path, limits = Path(path), limits or DecodeLimits()
+    if not probe(path, limits=limits).has_audio:
+        raise DecodeError(f"{path}: has no sound; give a file with an audio track")
+    start = round(start_seconds * sample_rate_hz)
+    stop = None if stop_seconds is None else round(stop_seconds * sample_rate_hz)
+    line = SoundLine(sample_rate_hz=sample_rate_hz)
+    pieces: list[Waveform] = []
+    n_samples = 0
+    for second, waveform in decode_sound(path, limits, line, Damage()):
+        first = second * sample_rate_hz
+        if stop is not None and first >= stop:
+            break
+        if first + sample_rate_hz <= start:
+            continue
+        gap = first - start - n_samples
+        piece = waveform if gap >= 0 else waveform[-gap:]
+        pieces += [np.zeros(max(0, gap), dtype=np.float32), piece]
+        n_samples += max(0, gap) + len(piece)
+    whole = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
+    end = line.end if stop is None else min(stop, line.end)
+    return whole[: max(0, end - start)]
+
+
+def decode_image(path: str | os.PathLike[str], *, frame_size: int, limits: DecodeLimits | None = None) -> Picture:
+    """One picture, upright by its EXIF orientation, resized like the frames of videos; of animations the first.
+
+    Returns:
+        (3, frame_size, frame_size) uint8 RGB.
+
+    Raises:
+        DecodeError: If it is not a readable image or has too many pixels.
+    """
+    path, limits = Path(path), limits or DecodeLimits()
+    check_file(path)
+    with _open_image(path, limits) as image:
+        if image is None:
+            raise DecodeError(f"{path}: not an image; allowed are {', '.join(IMAGE_FORMATS)}")
+        upright = PIL.ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            upright = PIL.Image.fromarray((np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        pixels = np.asarray(upright.convert("RGB"))
+    frame = resize(VideoFrame.from_ndarray(pixels, format="rgb24"), frame_size, VideoReformatter())
+    if frame is None:
+        raise DecodeError(f"{path}: picture of {pixels.shape[1]} x {pixels.shape[0]} could not be resized")
+    return frame
+
+
+class ClipReader(Iterator[Clip]):
+    """Iterates over the clips of a file; made by `decode_clips`. Closing it early frees the file.
+
+    Attributes:
+        info: what the file says of itself.
+        n_seconds: seconds that are really there, unless `stop_second` kept the reader from finding out.
+        start_second: first second that comes out.
+        stop_second: first second that does not come out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        frame_size: int,
+        sample_rate_hz: int,
+        start_second: int,
+        stop_second: int | None,
+        limits: DecodeLimits,
+        method: Method,
+    ) -> None:
+        self.info = probe(path, limits=limits)
+        self._path, self._limits, self._method = path, limits, method
+        self._frame_size, self._sample_rate_hz = frame_size, sample_rate_hz
+        self._damage = Damage()
+        self._missing = ""
+        if self.info.kind == "image":
+            self.n_seconds = 1
+        else:
+            self._scanned = scan_packets(path, limits, stop_second=stop_second, damage=self._damage)
+            self._missing = _find_missing(self._scanned, self.info)
+            self.n_seconds = count_seconds(_find_end(self._scanned, self.info))
+        self.start_second = start_second
+        self.stop_second = self.n_seconds if stop_second is None else min(stop_second, self.n_seconds)
+        self._clips = self._read_clips()
+
+    def __next__(self) -> Clip:
+        return next(self._clips)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading and close the file."""
+        self._clips.close()
+
+    @property
+    def complaint(self) -> str:
+        """What was wrong with the file, as far as it has been read; empty if nothing was."""
+        parts = [self._missing, self._damage.describe()]
+        return "; ".join(part for part in parts if part)
+
+    def _read_clips(self) -> Generator[Clip]:
+        if self.start_second >= self.stop_second:
+            return
+        if self.info.kind == "image":
+            picture = decode_image(self._path, frame_size=self._frame_size, limits=self._limits)
+            yield make_clip(0, frame=picture, waveform=None)
+            return
+        # One second earlier, because whether a picture is static depends on the one before.
+        first = max(0, self.start_second - 1)
+        frames = self._read_frames(first)
+        waveforms = self._read_waveforms()
+        previous: Picture | None = None
+        sound = next(waveforms, None)
+        for second in range(first, self.stop_second):
+            _, frame = next(frames)
+            if second >= self.start_second:
+                while sound is not None and sound[0] < second:
+                    sound = next(waveforms, None)
+                waveform = sound[1] if sound is not None and sound[0] == second else None
+                yield make_clip(second, frame=frame, waveform=waveform, previous_frame=previous)
+            previous = frame
+
+    def _read_waveforms(self) -> Iterator[tuple[int, Waveform]]:
+        if self.info.has_audio:
+            line = SoundLine(sample_rate_hz=self._sample_rate_hz)
+            yield from decode_sound(self._path, self._limits, line, self._damage)
+
+    def _read_frames(self, first: int) -> Iterator[tuple[int, Picture | None]]:
+        """Yield (second, picture or None) for every second from `first` on."""
+        reformatter = VideoReformatter()
+        last: tuple[VideoFrame | None, Picture | None] = (None, None)
+        for second, frame in self._choose_frames(first):
+            if frame is not last[0]:  # a frame on display for many seconds is resized once
+                last = (frame, None if frame is None else resize(frame, self._frame_size, reformatter))
+                self._damage.n_pictures += frame is not None and last[1] is None
+            yield second, last[1]
+
+    def _choose_frames(self, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
+        second = first
+        table = self._scanned.table
+        if table is None:
+            yield from ((second, None) for second in range(first, self.stop_second))
+            return
+        if self._method == "two_pass":
+            try:
+                for second, frame in self._decode_planned(table, first):
+                    yield second, frame
+                    second += 1
+                return
+            except PlanFailedError as exc:
+                log.info("%s: from second %d on every frame is decoded: %s", self._path, second, exc)
+        yield from self._decode_everything(table, second)
+
+    def _decode_everything(self, table: PacketTable, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
+        frames = decode_in_order(self._path, self._limits, self._damage)
+        yield from pick_frames(
+            frames,
+            time_base=table.time_base,
+            display_end=table.display_end,
+            start_second=first,
+            stop_second=self.stop_second,
+        )
+
+    def _decode_planned(self, table: PacketTable, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
+        if self.info.video_codec not in SKIPS_WELL:
+            raise PlanFailedError(f"codec {self.info.video_codec} is not known to skip well")
+        if self._scanned.n_untimed or not has_reliable_times(table):
+            raise PlanFailedError("its time stamps are missing or out of order")
+        wanted = choose_frames(table, start_second=first, stop_second=self.stop_second)
+        frames = decode_wanted(self._path, self._limits, table, wanted)
+        tick, frame = NO_FRAME, None
+        for second, wanted_tick in enumerate(wanted.tolist(), start=first):
+            if wanted_tick not in (NO_FRAME, tick):
+                tick, frame = next(frames, (NO_FRAME, None))
+                if tick != wanted_tick:
+                    raise PlanFailedError(f"the frame of second {second} did not come out")
+            yield second, frame if wanted_tick != NO_FRAME else None
+
+
+def _find_end(scan: Scan, info: MediaInfo) -> float:
+    """Seconds until the end of what is really there."""
+    is_padding = abs(scan.end_seconds - info.duration_seconds) < DURATION_TOLERANCE_SECONDS
+    return info.duration_seconds if is_padding else scan.end_seconds
+
+
+def _find_missing(scan: Scan, info: MediaInfo) -> str:
+    """Say how much is missing at the end of a file; empty if nothing is."""
+    stores_duration = not STORES_DURATION.isdisjoint(info.container.split(","))
+    # Some containers count their duration from their start, some from zero.
+    missing = info.duration_seconds - scan.end_seconds - max(0.0, scan.start_seconds)
+    n_there = count_seconds(_find_end(scan, info))
+    if scan.is_whole and stores_duration and missing > MIN_MISSING_SECONDS and n_there < info.n_seconds:
+        return f"truncated: {n_there} of {info.n_seconds} seconds could be read"
+    return ""
+
+
+def _find_duration(container: InputContainer, streams: list[MediaStream]) -> float:
+    """Seconds from the container's start to its end, by its header; 0 where that does not say."""
+    if "mov" in container.format.name:  # counts the time before its first stream starts, too
+        ends = [
+            (stream.start_time or 0) + stream.duration - find_zero(container, stream) if stream.duration else None
+            for stream in streams
+        ]
+        known = [
+            float(end * time_base_of(stream)) for end, stream in zip(ends, streams, strict=True) if end is not None
+        ]
+        if len(known) == len(streams):
+            return max(known)
+    return max(0.0, (container.duration or 0) / MICROSECONDS)
+
+
+@contextmanager
+def _open_image(path: Path, limits: DecodeLimits) -> Iterator[PIL.Image.Image | None]:
+    """Open an image, or None if it is no image; errors while it is open become DecodeErrors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged metadata and of many pixels, for which there are limits
+        try:
+            image = PIL.Image.open(path, formats=IMAGE_FORMATS)
+        except PIL.UnidentifiedImageError:
+            yield None
+            return
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as exc:
+            raise DecodeError(f"{path}: cannot be read as an image ({exc}); is it complete?") from exc
+        with image:
+            limits.check_picture(image.width, image.height, path=path)
+            try:
+                yield image
+            except (OSError, ValueError, SyntaxError) as exc:
+                raise DecodeError(f"{path}: cannot be read as an image ({exc}); is it complete?") from exc
+
+
+def _probe_image(path: Path, limits: DecodeLimits) -> MediaInfo | None:
+    with _open_image(path, limits) as image:
+        if image is None:
+            return None
+        width, height = image.size
+        if image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):  # a quarter turn
+            width, height = height, width
+        name = str(image.format).lower()
+        return MediaInfo("image", name, 0.0, 1, width, height, video_codec=name)

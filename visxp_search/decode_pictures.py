@@ -1,0 +1,144 @@
+"""Pass 2: decode the frames that are wanted, or all of them, and make them upright, square and RGB.
+
+A part of `decode.py`.
+"""
+# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
+
+from __future__ import annotations  # av.packet.Packet is generic for type checkers only
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from visxp_search.decode_file import (
+    Damage,
+    DecodeLimits,
+    decode_packets,
+    find_zero,
+    open_pictures,
+    read_packets,
+    ticks_per_frame,
+)
+from visxp_search.frame_plan import NO_FRAME, REFERENCE, SKIP, PacketTable, plan_packets
+
+Picture = npt.NDArray[np.uint8]
+
+RESIZING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+MAX_PROBED_PACKETS = 250
+"""So many packets are tried for a first picture, which tells the rotation."""
+
+
+class PlanFailedError(Exception):
+    """Leaving packets out would not, or did not, give the frames wanted."""
+
+
+def decode_wanted(
+    path: Path, limits: DecodeLimits, table: PacketTable, wanted: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode as little as gives the frames of the wanted ticks; yield (tick, frame) for each that comes out.
+
+    Raises:
+        PlanFailedError: If anything at all is wrong with a packet or a frame.
+        DecodeError: If the file cannot be opened again.
+    """
+    plan = plan_packets(table, is_wanted=np.isin(table.pts, wanted) & table.is_shown)
+    n_to_read = int(np.flatnonzero(plan.action != SKIP).max(initial=-1)) + 1
+    actions, restarts = plan.action.tolist(), plan.is_restart.tolist()
+    wanted_ticks = set(wanted.tolist())
+    with open_pictures(path, limits) as (container, video):
+        codec, zero = video.codec_context, find_zero(container, video)
+
+        def decode(packet: Packet[VideoStream] | None) -> Iterator[tuple[int, VideoFrame]]:
+            try:
+                frames = codec.decode(packet)
+            except FFmpegError as exc:
+                raise PlanFailedError(f"a packet could not be decoded ({exc.strerror})") from exc
+            for frame in frames:
+                if frame.is_corrupt or frame.pts is None:
+                    raise PlanFailedError("a damaged frame came out")
+                if frame.pts - zero in wanted_ticks:
+                    yield frame.pts - zero, frame
+
+        for index, packet in enumerate(islice(read_packets(container, video), n_to_read)):
+            if actions[index] == SKIP:
+                continue
+            if restarts[index]:
+                yield from decode(None)
+                codec.flush_buffers()
+            codec.skip_frame = "NONREF" if actions[index] == REFERENCE else "DEFAULT"
+            yield from decode(packet)
+        codec.skip_frame = "DEFAULT"
+        yield from decode(None)
+
+
+def decode_in_order(path: Path, limits: DecodeLimits, damage: Damage) -> Iterator[tuple[int, VideoFrame]]:
+    """Decode every frame; yield (tick, frame) in the order of their ticks.
+
+    Frames without a time stamp follow the one before at the stream's frame rate; frames that go back in time are
+    dropped.
+
+    Raises:
+        DecodeError: If the file cannot be opened again.
+    """
+    with open_pictures(path, limits) as (container, video):
+        zero, step = find_zero(container, video), max(1, ticks_per_frame(video))
+        last = NO_FRAME
+        for frame in decode_packets(
+            video.codec_context.decode, read_packets(container, video), on_error=damage.count_picture
+        ):
+            following = 0 if last == NO_FRAME else last + step
+            tick = following if frame.pts is None else frame.pts - zero
+            if tick > last:
+                last = tick
+                yield tick, frame
+
+
+def find_shown_size(container: InputContainer, video: VideoStream) -> tuple[int, int]:
+    """(width, height) after rotation, which only the first picture tells."""
+    packets = islice(read_packets(container, video), MAX_PROBED_PACKETS)
+    first = next(decode_packets(video.codec_context.decode, packets, on_error=Damage().count_picture), None)
+    if first is None:
+        return video.codec_context.width, video.codec_context.height
+    turned = _turn(np.zeros((1, first.height, first.width), dtype=np.uint8), first)
+    return turned.shape[2], turned.shape[1]
+
+
+def resize(frame: VideoFrame, frame_size: int, reformatter: VideoReformatter) -> Picture | None:
+    """(3, frame_size, frame_size) uint8 RGB, upright; None if ffmpeg cannot convert the picture."""
+    try:
+        square = reformatter.reformat(
+            frame, width=frame_size, height=frame_size, format="rgb24", interpolation=RESIZING, threads=1
+        )
+    except (FFmpegError, ValueError):
+        return None
+    pixels = cast(npt.NDArray[np.uint8], square.to_ndarray())
+    return np.ascontiguousarray(_turn(pixels.transpose(2, 0, 1), frame))
+
+
+def _turn(picture: Picture, frame: VideoFrame) -> Picture:
+    """Apply the frame's display matrix, by quarter turns and flips, to a (C, H, W) picture."""
+    try:
+        matrix = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # PyAV does not know every kind of side data; without it, believe the angle
+        matrix = None
+    if matrix is None:
+        return np.rot90(picture, round(frame.rotation / 90), axes=(1, 2))
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    # A pixel at (x, y) is shown at (a x + c y, b x + d y).
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        flip_x, flip_y = a < 0, d < 0
+    else:
+        picture = picture.transpose(0, 2, 1)
+        flip_x, flip_y = c < 0, b < 0
+    return picture[:, :: -1 if flip_y else 1, :: -1 if flip_x else 1]

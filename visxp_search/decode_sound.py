@@ -1,0 +1,98 @@
+"""Decode sound, mix it down to mono, resample it and place it on the time line.
+
+A part of `decode.py`.
+"""
+# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+
+from visxp_search.decode_file import (
+    Damage,
+    DecodeLimits,
+    decode_packets,
+    find_zero,
+    open_sound,
+    read_packets,
+    time_base_of,
+)
+from visxp_search.sound_line import SoundLine
+
+Waveform = npt.NDArray[np.float32]
+
+MAX_DRIFT_SECONDS = 0.01
+"""Sound whose time stamp is further than this from the end of the sound before it is placed anew, by its time stamp."""
+
+
+def decode_sound(path: Path, limits: DecodeLimits, line: SoundLine, damage: Damage) -> Iterator[tuple[int, Waveform]]:
+    """Decode all sound from the file's beginning; yield (second, waveform) for the seconds that have any."""
+    with open_sound(path, limits) as (container, audio):
+        zero, time_base = find_zero(container, audio), time_base_of(audio)
+        packets = read_packets(container, audio)
+        run: _SoundRun | None = None
+        for frame in decode_packets(audio.codec_context.decode, packets, on_error=damage.count_sound):
+            if not 0 < frame.sample_rate <= limits.max_sample_rate_hz:
+                damage.count_sound()
+                continue
+            start = None if frame.pts is None else float((frame.pts - zero) * time_base)
+            if run is None or not run.is_continued_by(frame, start):
+                if run is not None:
+                    yield from line.add(*run.finish())
+                if start is None:
+                    start = line.end / line.sample_rate_hz
+                run = _SoundRun(frame, start_seconds=start, sample_rate_hz=line.sample_rate_hz)
+            try:
+                samples = run.add(frame)
+            except (FFmpegError, ValueError):
+                damage.count_sound()
+                run = None
+            else:
+                yield from line.add(*samples)
+        if run is not None:
+            yield from line.add(*run.finish())
+        yield from line.finish()
+
+
+class _SoundRun:
+    """Frames of sound without gap or change of format, resampled to mono as one."""
+
+    def __init__(self, first: AudioFrame, *, start_seconds: float, sample_rate_hz: int) -> None:
+        self._format = _describe_sound(first)
+        self._start_seconds = start_seconds
+        self._n_received = 0
+        self._position = round(start_seconds * sample_rate_hz)
+        self._resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
+
+    def is_continued_by(self, frame: AudioFrame, start_seconds: float | None) -> bool:
+        """Whether a frame is of the same kind and begins where the run ends."""
+        if _describe_sound(frame) != self._format:
+            return False
+        expected = self._start_seconds + self._n_received / frame.sample_rate
+        return start_seconds is None or abs(start_seconds - expected) <= MAX_DRIFT_SECONDS
+
+    def add(self, frame: AudioFrame) -> tuple[int, Waveform]:
+        """(position, samples) of what the resampler has ready."""
+        self._n_received += frame.samples
+        frame.pts = None  # the run's place is known; the resampler is not to correct it
+        return self._collect(frame)
+
+    def finish(self) -> tuple[int, Waveform]:
+        """(position, samples) of what the resampler still held."""
+        return self._collect(None)
+
+    def _collect(self, frame: AudioFrame | None) -> tuple[int, Waveform]:
+        resampled = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame) if part is not None]
+        samples = np.concatenate([np.zeros(0, dtype=np.float32), *resampled]).astype(np.float32)
+        position = self._position
+        self._position += len(samples)
+        return position, np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0)
+
+
+def _describe_sound(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
