@@ -3,17 +3,19 @@
 An index is two collections: one point per *second* (named vectors `visual`, `audio`, `joint`; a point may lack any of
 them) and one point per *video* (the ledger: paths, duration, seconds expected and done, status). Two stores implement
 the interface: Qdrant Edge, embedded in the process (`store_edge`), and a Qdrant server through its client
-(`store_server`); those two files alone import Qdrant.
+(`store_server`); those two files alone import Qdrant. What both do alike is `store_collection`.
 
 The identity of points: a second's id is the UUIDv5 of (video id, second), so storing twice changes nothing.
 """
 
 import hashlib
+import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ _NAMESPACE = uuid.UUID("6f1f2f0e-4a0d-5c8e-9a57-1d7a3f9b7c01")
 """Drawn once for this project; changing it would orphan every stored point."""
 
 PENDING, DONE, FAILED = "pending", "done", "failed"
+STATUSES = (PENDING, DONE, FAILED)
 
 
 def hash_file(path: Path) -> str:
@@ -145,7 +148,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Hit:
-    """One scored second: cosine similarity in [-1, 1], higher is better."""
+    """One scored second: cosine similarity in [-1, 1], rounded to 6 decimals (float32 knows no more)."""
 
     video_id: str
     second: int
@@ -176,7 +179,12 @@ class Store(Protocol):
         """
 
     def set_payload(self, video_id: str, second: int, values: Mapping[str, Any]) -> None:
-        """Merge values into the payload of one second."""
+        """Merge values into the payload of one second.
+
+        Raises:
+            ValueError: If values would change what identifies the second (`video_id`, `second`, `start_ms`).
+            CollectionError: If the second is not stored.
+        """
 
     def delete_seconds(self, video_id: str) -> None:
         """Remove all seconds of a video."""
@@ -187,6 +195,10 @@ class Store(Protocol):
         """The best `top` seconds for each row of embeddings (Q, D), best first, by cosine similarity.
 
         Points that lack the named vector are never returned. Ties are broken by (video_id, second).
+
+        Raises:
+            ValueError: If `vector` is unknown, or the embeddings have a wrong shape, a value that is not finite or a
+                row of zeros.
         """
 
     def seconds(
@@ -207,10 +219,20 @@ class Store(Protocol):
         """Exact number of seconds that match."""
 
     def facet(self, key: str, where: Filter | None = None, *, limit: int = 10_000) -> dict[Any, int]:
-        """Exact number of seconds for each value of an indexed payload key."""
+        """Exact number of seconds for each value of an indexed payload key, the most frequent value first.
+
+        Raises:
+            ValueError: If the key is not one of `PAYLOAD_INDEXES`.
+        """
 
     def upsert_videos(self, records: Sequence[VideoRecord]) -> None:
-        """Write ledger entries."""
+        """Write ledger entries; one without vectors keeps the vectors that are stored.
+
+        So `upsert_videos([replace(store.video(id), ...)])` loses nothing.
+
+        Raises:
+            ValueError: If a status is unknown or a vector is wrong (see `upsert_seconds`).
+        """
 
     def video(self, video_id: str) -> VideoRecord | None:
         """One ledger entry, without vectors."""
@@ -228,7 +250,10 @@ class Store(Protocol):
         """Make everything written so far durable."""
 
     def optimize(self) -> None:
-        """Build what makes queries fast (indexes, merged segments); may take long, changes no result set."""
+        """Merge segments, drop deleted points and, in a large index, build HNSW graphs; may take long.
+
+        Without a graph rankings are exact; with one they are approximate (each store says from which size).
+        """
 
     def close(self) -> None:
         """Flush and let go of files, locks and connections; closing twice is fine."""
@@ -292,6 +317,69 @@ PAYLOAD_INDEXES = {
 }
 """Payload keys of seconds that are filtered on, with their Qdrant index type."""
 
+VIDEO_PAYLOAD_INDEXES = {"video_id": "keyword", "status": "keyword"}
+"""The same for the ledger."""
+
+IDENTITY_KEYS = ("video_id", "second", "start_ms")
+"""Payload keys that `set_payload` may not touch."""
+
+
+def conditions(where: Filter | None) -> dict[str, list[dict[str, Any]]]:
+    """A filter as plain data in the JSON form of Qdrant's REST API; the stores turn it into their own classes.
+
+    Each condition is one of `{"key", "match": {"any": [...]}}`, `{"key", "range": {"gte", "lt"}}` and `{"has_vector"}`.
+    """
+    where = where or Filter()
+    must: list[dict[str, Any]] = [_any_of("flags", [flag]) for flag in where.flags]
+    if where.video_ids is not None:
+        must.append(_any_of("video_id", where.video_ids))
+    if where.clusters is not None:
+        must.append(_any_of("cluster", where.clusters))
+    if where.branch is not None:
+        must.append(_any_of("path", [where.branch]))
+    if where.seconds is not None:
+        start, stop = where.seconds
+        must.append({"key": "second", "range": {"gte": start, "lt": stop}})
+    if where.has_vector is not None:
+        must.append({"has_vector": where.has_vector})
+    unwanted = {"video_id": where.not_video_ids, "cluster": where.not_clusters, "flags": where.not_flags}
+    return {"must": must, "must_not": [_any_of(key, values) for key, values in unwanted.items() if values]}
+
+
+def _any_of(key: str, values: Iterable[object]) -> dict[str, Any]:
+    return {"key": key, "match": {"any": list(values)}}
+
+
+def video_payload(record: VideoRecord) -> dict[str, Any]:
+    """A ledger entry as JSON data, without its vectors; `video_record` is the inverse."""
+    payload = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "vectors"}
+    payload["facts"] = dict(record.facts)
+    payload["paths"] = [_path_to_text(path) for path in record.paths]
+    payload["stats"] = {_path_to_text(path): list(stat) for path, stat in record.stats.items()}
+    payload["error"] = record.error.encode("utf-8", "backslashreplace").decode()
+    return payload
+
+
+def video_record(payload: Mapping[str, Any]) -> VideoRecord:
+    """The ledger entry of a payload; keys that this version does not know are ignored."""
+    known = {f.name: payload[f.name] for f in fields(VideoRecord) if f.name in payload}
+    known["paths"] = tuple(_path_from_text(path) for path in payload["paths"])
+    known["stats"] = {_path_from_text(path): stat for path, stat in payload["stats"].items()}
+    return VideoRecord(**known)
+
+
+def _path_to_text(path: str) -> str:
+    """A path as valid Unicode: one that holds undecodable bytes (lone surrogates) becomes a `file://` URI."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path
+
+
+def _path_from_text(text: str) -> str:
+    return os.fsdecode(unquote_to_bytes(text.removeprefix("file://"))) if text.startswith("file://") else text
+
 
 def check_points(points: Iterable[SecondPoint], dims: Mapping[str, int]) -> None:
     """Refuse points that would poison a collection (Qdrant Edge accepts NaN).
@@ -300,19 +388,102 @@ def check_points(points: Iterable[SecondPoint], dims: Mapping[str, int]) -> None
         ValueError: If a vector's name, length, finiteness or norm is wrong.
     """
     for point in points:
-        for name, vector in point.vectors.items():
-            where = f"vector {name!r} of second {point.second} of {point.video_id}"
-            if name not in dims:
-                raise ValueError(f"{where} is unknown; this collection has {sorted(dims)}")
-            if vector.shape != (dims[name],):
-                raise ValueError(f"{where} has shape {vector.shape}; expected ({dims[name]},)")
-            norm = float(np.linalg.norm(vector))
-            if not np.isfinite(norm) or abs(norm - 1) > 1e-3:
-                raise ValueError(f"{where} has norm {norm}; expected a finite vector of norm 1")
+        check_vectors(point.vectors, dims, owner=f"second {point.second} of {point.video_id}")
 
 
-def check_info(found: CollectionInfo, *, wanted_checkpoint: str | None, location: str) -> None:
-    """Refuse an index of another schema or, if one is wanted, another checkpoint, saying what to do.
+def check_vectors(vectors: Mapping[str, npt.NDArray[np.float32]], dims: Mapping[str, int], *, owner: str) -> None:
+    """Refuse vectors of a wrong name, length, finiteness or norm; `owner` says in the message whose they are.
+
+    Raises:
+        ValueError: If one is wrong.
+    """
+    for name, vector in vectors.items():
+        which = f"vector {name!r} of {owner}"
+        check_vector_name(name, dims)
+        if vector.shape != (dims[name],):
+            raise ValueError(f"{which} has shape {vector.shape}; expected ({dims[name]},)")
+        norm = float(np.linalg.norm(vector))
+        if not np.isfinite(norm) or abs(norm - 1) > 1e-3:
+            raise ValueError(f"{which} has norm {norm}; expected a finite vector of norm 1")
+
+
+def check_vector_name(name: str, dims: Mapping[str, int]) -> None:
+    """Refuse a vector name that the collection does not have.
+
+    Raises:
+        ValueError: If it has no such vector.
+    """
+    if name not in dims:
+        raise ValueError(f"vector {name!r} is unknown; this collection has {sorted(dims)}")
+
+
+def check_query(embeddings: npt.NDArray[np.float32], *, dim: int) -> None:
+    """Refuse query embeddings that have no cosine similarity to anything.
+
+    Raises:
+        ValueError: If they are not (Q, dim), or a row is zero or not finite.
+    """
+    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
+        raise ValueError(f"query embeddings have shape {embeddings.shape}; expected (Q, {dim})")
+    norms = np.linalg.norm(embeddings, axis=1)  # (Q, D) -> (Q,)
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+    if bad.size:
+        raise ValueError(
+            f"query embedding {bad[0]} has norm {norms[bad[0]]}; expected a finite vector that is not zero"
+        )
+
+
+def new_info(checkpoint: str | None, create: Mapping[str, int]) -> CollectionInfo:
+    """What an index that is about to be created will say of itself.
+
+    Raises:
+        ValueError: If the checkpoint is missing, or the dims are not `{name of VECTORS: positive length}`.
+    """
+    if checkpoint is None:
+        raise ValueError("an index is created for one checkpoint; expected its id, got None")
+    if not create or not set(create) <= set(VECTORS) or min(create.values()) < 1:
+        raise ValueError(f"dims {dict(create)} unsupported; expected positive lengths for some of {VECTORS}")
+    return CollectionInfo(checkpoint=checkpoint, dims=dict(create))
+
+
+_INFO_FORMAT = "visxp-index"
+
+
+def info_to_json(info: CollectionInfo) -> dict[str, Any]:
+    """What an index says of itself as JSON data; `info_from_json` is the inverse."""
+    return {"format": _INFO_FORMAT, **asdict(info)}
+
+
+def info_from_json(data: Any, *, location: str) -> CollectionInfo:
+    """Read what `info_to_json` wrote, in whatever state it is found.
+
+    Raises:
+        CollectionError: If it is not the description of a visxp index, or of one of another schema.
+    """
+    try:
+        if data["format"] != _INFO_FORMAT:
+            raise ValueError(f"its format is {data['format']!r}, not {_INFO_FORMAT!r}")
+        schema = int(data["schema"])
+        readable = schema == SCHEMA_VERSION  # another version may say the rest in another way
+        dims = {str(name): int(dim) for name, dim in data["dims"].items()} if readable else {}
+        info = CollectionInfo(checkpoint=str(data["checkpoint"]) if readable else "", dims=dims, schema=schema)
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise CollectionError(
+            f"the description of index {location} is damaged or not that of a visxp index ({exc!r}); restore it from a "
+            f"backup, or index the videos again into a new --index"
+        ) from exc
+    check_info(info, wanted_checkpoint=None, location=location)
+    return info
+
+
+def check_info(
+    found: CollectionInfo,
+    *,
+    wanted_checkpoint: str | None,
+    location: str,
+    wanted_dims: Mapping[str, int] | None = None,
+) -> None:
+    """Refuse an index of another schema or, if they are wanted, another checkpoint or dims, saying what to do.
 
     Raises:
         CollectionError: If they disagree.
@@ -327,6 +498,11 @@ def check_info(found: CollectionInfo, *, wanted_checkpoint: str | None, location
             f"index {location} was made by checkpoint {found.checkpoint}, not {wanted_checkpoint}; pass the checkpoint "
             f"that made it with --model, or index the videos again into a new --index"
         )
+    if wanted_dims is not None and dict(wanted_dims) != dict(found.dims):
+        raise CollectionError(
+            f"index {location} has vectors {dict(found.dims)}, the checkpoint makes {dict(wanted_dims)}; pass the "
+            f"checkpoint that made the index with --model, or index the videos again into a new --index"
+        )
 
 
 def is_url(location: str | Path) -> bool:
@@ -338,7 +514,8 @@ def open_store(location: str | Path, *, checkpoint: str | None, create: Mapping[
     """Open an index, or create it.
 
     Args:
-        location: directory of an embedded index, or `http(s)://host:port` of a Qdrant server.
+        location: directory of an embedded index, or `http(s)://host:port` of a Qdrant server; a path after it
+            (`http://host:6333/news`) tells indexes on one server apart.
         checkpoint: id that the index must have been made by; None accepts any (for `info`, `ls`, `rm`).
         create: vector dimensions to create the index with if it does not exist; None: it must exist.
 

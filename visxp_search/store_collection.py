@@ -1,0 +1,311 @@
+"""What both stores do alike: every method of `Store`, on top of two collections of one engine.
+
+An engine brings a `Collection`, which is ten plain operations; `store_edge` and `store_server` each have one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from visxp_search.errors import CollectionError
+from visxp_search.store import (
+    IDENTITY_KEYS,
+    PAYLOAD_INDEXES,
+    STATUSES,
+    CollectionInfo,
+    Filter,
+    Hit,
+    SecondPoint,
+    VideoRecord,
+    check_points,
+    check_query,
+    check_vector_name,
+    check_vectors,
+    conditions,
+    second_id,
+    video_payload,
+    video_point_id,
+    video_record,
+)
+
+UPSERT_BATCH = 256
+"""Points per write: at 3 x 512-d about 8 MB of JSON, below the 32 MB that a Qdrant server accepts."""
+
+MOST_TIES = 10_000
+"""A group of equal scores that is cut off by `top` is put in order up to this size."""
+
+Where = Mapping[str, list[dict[str, Any]]]
+"""A filter in the form of `store.conditions`."""
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """One point as an engine sees it.
+
+    Attributes:
+        point_id: UUID.
+        vectors: name -> (D,) float32 of norm 1; only those that were asked for and are there.
+        payload: JSON data.
+    """
+
+    point_id: str
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+    payload: Mapping[str, Any]
+
+
+def stored_point(point_id: object, vectors: object, payload: Mapping[str, Any] | None) -> StoredPoint:
+    """A point from what either engine answers; it may have no vectors (None) or be asked for none ({})."""
+    named = vectors if isinstance(vectors, dict) else {}
+    return StoredPoint(
+        point_id=str(point_id),
+        vectors={name: np.asarray(vector, dtype=np.float32) for name, vector in named.items()},
+        payload=payload or {},
+    )
+
+
+class Collection(Protocol):
+    """The operations of one engine on one collection; all raise `CollectionError` when the engine fails."""
+
+    def upsert(self, points: Sequence[StoredPoint]) -> None:
+        """Store points, replacing those of the same id whole."""
+
+    def set_payload(self, point_id: str, values: Mapping[str, Any]) -> None:
+        """Merge values into the payload of a point that exists."""
+
+    def delete(self, where: Where) -> None:
+        """Remove all points that match."""
+
+    def search(
+        self, vector: str, embeddings: npt.NDArray[np.float32], *, limit: int, where: Where
+    ) -> list[list[tuple[float, Mapping[str, Any]]]]:
+        """(score, payload) of the best `limit` points for each row of embeddings (Q, D), best first."""
+
+    def scroll(
+        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
+    ) -> tuple[list[StoredPoint], Any]:
+        """One page of the points that match, and the `after` of the next page; None starts and ends."""
+
+    def retrieve(self, point_ids: Sequence[str], *, with_vectors: Sequence[str] = ()) -> list[StoredPoint]:
+        """Those of the points that exist."""
+
+    def count(self, where: Where) -> int:
+        """Exact number of points that match."""
+
+    def facet(self, key: str, where: Where, *, limit: int) -> dict[Any, int]:
+        """Exact number of points for each of the `limit` most frequent values of an indexed key."""
+
+    def flush(self) -> None:
+        """Make all writes durable."""
+
+    def optimize(self) -> None:
+        """Do what makes queries fast."""
+
+
+class CollectionStore:
+    """A `Store` over two collections of one engine.
+
+    Args:
+        info: what the index says of itself.
+        location: directory or URL, for messages.
+        seconds: collection of one point per second.
+        videos: collection of one point per video, the ledger.
+        let_go: frees what the index holds (shards, lock, connections); called once.
+    """
+
+    def __init__(
+        self,
+        *,
+        info: CollectionInfo,
+        location: str,
+        seconds: Collection,
+        videos: Collection,
+        let_go: Callable[[], None],
+    ):
+        self._info = info
+        self._location = location
+        self._seconds = seconds
+        self._videos = videos
+        self._let_go = let_go
+        self._closed = False
+
+    @property
+    def info(self) -> CollectionInfo:
+        """See `Store.info`."""
+        return self._info
+
+    @property
+    def location(self) -> str:
+        """See `Store.location`."""
+        return self._location
+
+    def upsert_seconds(self, points: Sequence[SecondPoint]) -> None:
+        """See `Store.upsert_seconds`."""
+        check_points(points, self._info.dims)
+        stored = [StoredPoint(second_id(p.video_id, p.second), p.vectors, p.payload) for p in points]
+        _upsert(self._seconds, stored)
+
+    def set_payload(self, video_id: str, second: int, values: Mapping[str, Any]) -> None:
+        """See `Store.set_payload`."""
+        if fixed := [key for key in IDENTITY_KEYS if key in values]:
+            raise ValueError(f"payload keys {fixed} identify a second and cannot be set; expected other keys")
+        point_id = second_id(video_id, second)
+        try:
+            self._seconds.set_payload(point_id, values)
+        except CollectionError as exc:
+            if self._seconds.retrieve([point_id]):
+                raise
+            raise CollectionError(
+                f"second {second} of video {video_id} is not stored in index {self._location}; index the video first"
+            ) from exc
+
+    def delete_seconds(self, video_id: str) -> None:
+        """See `Store.delete_seconds`."""
+        self._seconds.delete(_of_video(video_id))
+
+    def query(
+        self, vector: str, embeddings: npt.NDArray[np.float32], *, top: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """See `Store.query`."""
+        check_vector_name(vector, self._info.dims)
+        check_query(embeddings, dim=self._info.dims[vector])
+        wanted = self._conditions(where)
+        hits: list[list[Hit]] = [[] for _ in embeddings]
+        open_rows = list(range(len(embeddings))) if top > 0 else []
+        limit = top + 1
+        while open_rows:
+            found = self._seconds.search(vector, embeddings[open_rows], limit=limit, where=wanted)
+            for row, scored in zip(open_rows, found, strict=True):
+                hits[row] = [_hit(score, payload) for score, payload in scored]
+            # Equal scores on both sides of the cut: only with all of them at hand is their order ours to decide.
+            open_rows = [r for r in open_rows if len(hits[r]) == limit and hits[r][-1].score == hits[r][top - 1].score]
+            if limit >= top + MOST_TIES:
+                break
+            limit = min(2 * limit, top + MOST_TIES)
+        return [sorted(row, key=lambda hit: (-hit.score, hit.video_id, hit.second))[:top] for row in hits]
+
+    def seconds(
+        self, where: Filter | None = None, *, with_vectors: Sequence[str] = (), page: int = 1000
+    ) -> Iterator[SecondPoint]:
+        """See `Store.seconds`."""
+        for name in with_vectors:
+            check_vector_name(name, self._info.dims)
+        for point in _scroll(self._seconds, self._conditions(where), with_vectors=with_vectors, page=page):
+            yield _second_point(point)
+
+    def seconds_of(self, video_id: str, *, with_vectors: Sequence[str] = ()) -> list[SecondPoint]:
+        """See `Store.seconds_of`."""
+        found = self.seconds(Filter(video_ids=(video_id,)), with_vectors=with_vectors)
+        return sorted(found, key=lambda point: point.second)
+
+    def get(self, keys: Sequence[tuple[str, int]], *, with_vectors: Sequence[str] = ()) -> list[SecondPoint]:
+        """See `Store.get`."""
+        for name in with_vectors:
+            check_vector_name(name, self._info.dims)
+        point_ids = [second_id(video_id, second) for video_id, second in keys]
+        found = {point.point_id: point for point in self._seconds.retrieve(point_ids, with_vectors=with_vectors)}
+        return [_second_point(found[point_id]) for point_id in point_ids if point_id in found]
+
+    def count(self, where: Filter | None = None) -> int:
+        """See `Store.count`."""
+        return self._seconds.count(self._conditions(where))
+
+    def facet(self, key: str, where: Filter | None = None, *, limit: int = 10_000) -> dict[Any, int]:
+        """See `Store.facet`."""
+        if key not in PAYLOAD_INDEXES:
+            raise ValueError(f"payload key {key!r} is not indexed; expected one of {sorted(PAYLOAD_INDEXES)}")
+        counts = self._seconds.facet(key, self._conditions(where), limit=limit)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def upsert_videos(self, records: Sequence[VideoRecord]) -> None:
+        """See `Store.upsert_videos`."""
+        for record in records:
+            if record.status not in STATUSES:
+                raise ValueError(f"status {record.status!r} of video {record.video_id} unknown; expected {STATUSES}")
+            check_vectors(record.vectors, self._info.dims, owner=f"video {record.video_id}")
+        bare = [video_point_id(record.video_id) for record in records if not record.vectors]
+        kept = {p.point_id: p.vectors for p in self._videos.retrieve(bare, with_vectors=tuple(self._info.dims))}
+        stored = [
+            StoredPoint(point_id, record.vectors or kept.get(point_id, {}), video_payload(record))
+            for record in records
+            for point_id in [video_point_id(record.video_id)]
+        ]
+        _upsert(self._videos, stored)
+
+    def video(self, video_id: str) -> VideoRecord | None:
+        """See `Store.video`."""
+        found = self._videos.retrieve([video_point_id(video_id)])
+        return video_record(found[0].payload) if found else None
+
+    def videos(self, status: str | None = None) -> Iterator[VideoRecord]:
+        """See `Store.videos`."""
+        for point in _scroll(self._videos, _with_status(status), with_vectors=(), page=1000):
+            yield video_record(point.payload)
+
+    def count_videos(self, status: str | None = None) -> int:
+        """See `Store.count_videos`."""
+        return self._videos.count(_with_status(status))
+
+    def delete_video(self, video_id: str) -> None:
+        """See `Store.delete_video`."""
+        self.delete_seconds(video_id)  # the ledger last: what is cut short is still known, and can be done again
+        self._videos.delete(_of_video(video_id))
+
+    def flush(self) -> None:
+        """See `Store.flush`."""
+        self._seconds.flush()  # before the ledger, which must not promise seconds that are lost
+        self._videos.flush()
+
+    def optimize(self) -> None:
+        """See `Store.optimize`."""
+        self._seconds.optimize()
+        self._videos.optimize()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.flush()
+        finally:
+            self._let_go()
+
+    def _conditions(self, where: Filter | None) -> Where:
+        if where is not None and where.has_vector is not None:
+            check_vector_name(where.has_vector, self._info.dims)
+        return conditions(where)
+
+
+def _of_video(video_id: str) -> Where:
+    return conditions(Filter(video_ids=(video_id,)))
+
+
+def _with_status(status: str | None) -> Where:
+    # A status is always asked for: the server keeps its description of the index beside the ledger.
+    any_of = list(STATUSES) if status is None else [status]
+    return {"must": [{"key": "status", "match": {"any": any_of}}]}
+
+
+def _second_point(point: StoredPoint) -> SecondPoint:
+    return SecondPoint(point.payload["video_id"], point.payload["second"], point.vectors, point.payload)
+
+
+def _hit(score: float, payload: Mapping[str, Any]) -> Hit:
+    return Hit(payload["video_id"], payload["second"], round(score, 6), payload)
+
+
+def _upsert(collection: Collection, points: Sequence[StoredPoint]) -> None:
+    for start in range(0, len(points), UPSERT_BATCH):
+        collection.upsert(points[start : start + UPSERT_BATCH])
+
+
+def _scroll(collection: Collection, where: Where, *, with_vectors: Sequence[str], page: int) -> Iterator[StoredPoint]:
+    after = None
+    while True:
+        points, after = collection.scroll(where, with_vectors=with_vectors, limit=page, after=after)
+        yield from points
+        if after is None:
+            return

@@ -1,0 +1,328 @@
+"""The embedded store: Qdrant Edge, Qdrant's own engine inside this process, in a directory.
+
+    index.json   what the index says of itself; it appears last, and makes the directory an index
+    seconds/     Edge shard, one point per second
+    videos/      Edge shard, one point per video
+    lock         held by the one process that has the index open
+    lock.owner   its pid and host, for the message that the next one gets
+
+Reading beside a writer is impossible: Edge locks the write-ahead log of a shard when it loads it, also only to read.
+Hence whoever opens an index takes the lock; several processes share an index through a Qdrant server (`store_server`).
+
+Durability: a write is in the write-ahead log when the call returns, so it survives kill -9; `flush` also syncs log and
+segments to the disk, so it survives a loss of power. Queries and `optimize` hold the GIL.
+"""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import qdrant_edge as edge
+
+from visxp_search.errors import CollectionError
+from visxp_search.store import (
+    PAYLOAD_INDEXES,
+    VIDEO_PAYLOAD_INDEXES,
+    CollectionInfo,
+    check_info,
+    info_from_json,
+    info_to_json,
+    new_info,
+)
+from visxp_search.store_collection import CollectionStore, StoredPoint, Where, stored_point
+
+LOCK_TIMEOUT_SECONDS = 2.0
+"""Long enough for a command that is just ending, short enough for a person."""
+
+HNSW_FROM_KILOBYTES = 400_000
+"""Size of one named vector in one segment from which `optimize` builds a graph (400,000 seconds at 256-d)."""
+
+_INFO, _INFO_NEW = "index.json", "index.json.new"
+_SECONDS, _VIDEOS = "seconds", "videos"
+_LOCK, _OWNER = "lock", "lock.owner"
+
+
+def open_edge_store(path: Path, *, checkpoint: str | None, create: Mapping[str, int] | None) -> CollectionStore:
+    """Open the index in a directory, or create it there; see `store.open_store`.
+
+    Raises:
+        CollectionError: If there is none and none is to be created, the directory holds something else, another
+            process has it open, it is damaged, or it is of another checkpoint or schema.
+    """
+    try:
+        _require_index_or_room(path, create=create is not None)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _take_lock(path)
+    except OSError as exc:
+        raise CollectionError(f"index {path} cannot be opened: {exc}; check that it is a writable directory") from exc
+    try:
+        return _open_locked(path, lock, checkpoint=checkpoint, create=create)
+    except OSError as exc:
+        lock.release()
+        raise CollectionError(f"index {path} cannot be opened: {exc}; check the disk and its permissions") from exc
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_locked(
+    path: Path, lock: filelock.FileLock, *, checkpoint: str | None, create: Mapping[str, int] | None
+) -> CollectionStore:
+    location = str(path)
+    _require_index_or_room(path, create=create is not None)  # again: only now does nobody else change it
+    if create is not None and not (path / _INFO).exists():
+        _create(path, new_info(checkpoint, create))
+    info = _read_info(path)
+    check_info(info, wanted_checkpoint=checkpoint, wanted_dims=create, location=location)
+
+    seconds = EdgeCollection(path / _SECONDS, location=location)
+    try:
+        videos = EdgeCollection(path / _VIDEOS, location=location)
+    except BaseException:
+        seconds.close()
+        raise
+
+    def let_go() -> None:
+        try:
+            seconds.close()
+            videos.close()
+        finally:
+            (path / _OWNER).unlink(missing_ok=True)
+            lock.release()
+
+    return CollectionStore(info=info, location=location, seconds=seconds, videos=videos, let_go=let_go)
+
+
+def _require_index_or_room(path: Path, *, create: bool) -> None:
+    """Refuse a directory that is neither an index nor a place for a new one; touches nothing."""
+    if path.exists() and not path.is_dir():
+        raise CollectionError(f"index {path} is a file; expected a directory, or the URL of a Qdrant server")
+    if (path / _INFO).exists():
+        return
+    found = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    ours = {_LOCK, _OWNER}
+    if _INFO_NEW in found:  # a creation that was cut short, so the shards are ours too
+        ours |= {_INFO_NEW, _SECONDS, _VIDEOS}
+    if foreign := sorted(found - ours):
+        raise CollectionError(
+            f"directory {path} is not a visxp index (it has no {_INFO}, but {foreign[0]!r}); nothing was changed; "
+            f"pass an index, or an empty or new directory, with --index"
+        )
+    if not create:
+        raise CollectionError(f"there is no index at {path}; make one with `visxp index add`, or pass --index")
+
+
+def _create(path: Path, info: CollectionInfo) -> None:
+    """Create an index, so that at every moment the directory says how far it came.
+
+    `index.json.new` is there before the shards and becomes `index.json` when they are complete; a creation that was
+    cut short before that holds no data, and is begun again.
+    """
+    _write_synced(path / _INFO_NEW, json.dumps(info_to_json(info), indent=1))
+    for name, indexes in ((_SECONDS, PAYLOAD_INDEXES), (_VIDEOS, VIDEO_PAYLOAD_INDEXES)):
+        shutil.rmtree(path / name, ignore_errors=True)
+        _create_shard(path / name, dims=info.dims, indexes=indexes, location=str(path))
+    (path / _INFO_NEW).rename(path / _INFO)
+    _sync_directory(path)
+
+
+def _create_shard(path: Path, *, dims: Mapping[str, int], indexes: Mapping[str, str], location: str) -> None:
+    config = edge.EdgeConfig(
+        vectors={name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items()},
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=HNSW_FROM_KILOBYTES),
+    )
+    kinds = {
+        "keyword": edge.PayloadSchemaType.Keyword,
+        "integer": edge.PayloadSchemaType.Integer,
+        "bool": edge.PayloadSchemaType.Bool,
+    }
+    path.mkdir()
+    with _engine(location):
+        shard = edge.EdgeShard.create(str(path), config)
+        for key, kind in indexes.items():
+            shard.update(edge.UpdateOperation.create_field_index(key, kinds[kind]))
+        shard.flush()
+        shard.close()
+
+
+def _read_info(path: Path) -> CollectionInfo:
+    try:
+        data = json.loads((path / _INFO).read_text(encoding="utf-8"))
+    except ValueError:
+        data = None
+    return info_from_json(data, location=str(path))
+
+
+def _take_lock(path: Path) -> filelock.FileLock:
+    lock = filelock.FileLock(path / _LOCK, timeout=LOCK_TIMEOUT_SECONDS, thread_local=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as exc:
+        raise CollectionError(
+            f"index {path} is in use by another visxp process{_owner(path)}; wait until it ends or stop it; "
+            f"to use one index from several processes at once, serve it from a Qdrant server (--index http://host:6333)"
+        ) from exc
+    (path / _OWNER).write_text(f"pid {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    return lock
+
+
+def _owner(path: Path) -> str:
+    try:
+        return f" ({(path / _OWNER).read_text(encoding='utf-8')})"
+    except OSError:
+        return ""  # it is just closing
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _engine(location: str) -> Iterator[None]:
+    """Translate Edge's errors: it raises bare `Exception`, and a `PanicException` where it is damaged."""
+    try:
+        yield
+    except BaseException as exc:
+        if type(exc) is not Exception and type(exc).__name__ != "PanicException":
+            raise
+        raise CollectionError(
+            f"the engine of index {location} failed: {exc}; if this stays so after opening it again, the index is "
+            f"damaged: restore it from a backup, or index the videos again into a new --index"
+        ) from exc
+
+
+class EdgeCollection:
+    """One Edge shard, as a `store_collection.Collection`.
+
+    Args:
+        path: directory of the shard.
+        location: directory of the index, for messages.
+
+    Raises:
+        CollectionError: If the shard cannot be loaded.
+    """
+
+    def __init__(self, path: Path, *, location: str):
+        self._location = location
+        with _engine(location):
+            self._shard = edge.EdgeShard.load(str(path))
+
+    def upsert(self, points: Sequence[StoredPoint]) -> None:
+        """See `Collection.upsert`."""
+        self._update(
+            edge.UpdateOperation.upsert_points(
+                [
+                    edge.Point(p.point_id, {name: v.tolist() for name, v in p.vectors.items()}, dict(p.payload))
+                    for p in points
+                ]
+            )
+        )
+
+    def set_payload(self, point_id: str, values: Mapping[str, Any]) -> None:
+        """See `Collection.set_payload`."""
+        self._update(edge.UpdateOperation.set_payload([point_id], dict(values)))
+
+    def delete(self, where: Where) -> None:
+        """See `Collection.delete`."""
+        self._update(edge.UpdateOperation.delete_points_by_filter(_edge_filter(where)))
+
+    def _update(self, operation: edge.UpdateOperation) -> None:
+        with _engine(self._location):
+            self._shard.update(operation)
+
+    def search(
+        self, vector: str, embeddings: npt.NDArray[np.float32], *, limit: int, where: Where
+    ) -> list[list[tuple[float, Mapping[str, Any]]]]:
+        """See `Collection.search`."""
+        wanted = _edge_filter(where)
+        requests = [
+            edge.QueryRequest(
+                limit=limit, query=edge.Query.Nearest(row.tolist(), using=vector), filter=wanted, with_payload=True
+            )
+            for row in embeddings
+        ]
+        with _engine(self._location):
+            found = self._shard.query_batch(edge.QueryBatchRequest(requests))
+        return [[(point.score, point.payload or {}) for point in row] for row in found]
+
+    def scroll(
+        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
+    ) -> tuple[list[StoredPoint], Any]:
+        """See `Collection.scroll`."""
+        request = edge.ScrollRequest(
+            offset=after,
+            limit=limit,
+            filter=_edge_filter(where),
+            with_payload=True,
+            with_vector=list(with_vectors),
+        )
+        with _engine(self._location):
+            records, after = self._shard.scroll(request)
+        return [stored_point(r.id, r.vector, r.payload) for r in records], after
+
+    def retrieve(self, point_ids: Sequence[str], *, with_vectors: Sequence[str] = ()) -> list[StoredPoint]:
+        """See `Collection.retrieve`."""
+        with _engine(self._location):
+            records = self._shard.retrieve(list(point_ids), with_payload=True, with_vector=list(with_vectors))
+        return [stored_point(r.id, r.vector, r.payload) for r in records]
+
+    def count(self, where: Where) -> int:
+        """See `Collection.count`."""
+        with _engine(self._location):
+            return self._shard.count(edge.CountRequest(exact=True, filter=_edge_filter(where)))
+
+    def facet(self, key: str, where: Where, *, limit: int) -> dict[Any, int]:
+        """See `Collection.facet`."""
+        request = edge.FacetRequest(key, limit=limit, exact=True, filter=_edge_filter(where))
+        with _engine(self._location):
+            return {hit.value: hit.count for hit in self._shard.facet(request).hits}
+
+    def flush(self) -> None:
+        """See `Collection.flush`."""
+        with _engine(self._location):
+            self._shard.flush()
+
+    def optimize(self) -> None:
+        """See `Collection.optimize`."""
+        with _engine(self._location):
+            self._shard.optimize()
+
+    def close(self) -> None:
+        """Let go of the shard's files."""
+        with _engine(self._location):
+            self._shard.close()
+
+
+def _edge_filter(where: Where) -> edge.Filter:
+    return edge.Filter(
+        must=[_edge_condition(condition) for condition in where.get("must", [])],
+        must_not=[_edge_condition(condition) for condition in where.get("must_not", [])],
+    )
+
+
+def _edge_condition(condition: Mapping[str, Any]) -> edge.FieldCondition | edge.HasVectorCondition:
+    if "has_vector" in condition:
+        return edge.HasVectorCondition(condition["has_vector"])
+    if "range" in condition:
+        return edge.FieldCondition(condition["key"], range=edge.RangeFloat(**condition["range"]))
+    return edge.FieldCondition(condition["key"], match=edge.MatchAny(condition["match"]["any"]))

@@ -1,0 +1,313 @@
+"""The served store: a Qdrant server or cluster, through its client.
+
+An index is two collections, `visxp_seconds` and `visxp_videos`. What it says of itself is one point of fixed id in the
+latter, written last: so it works on every server version, is copied by snapshots, and marks the creation as complete.
+
+Vectors lie on the server's disk and, as int8, in its RAM; queries preselect by int8 and rescore with the originals.
+The server builds its HNSW graphs in the background from 20 MB per segment on (its default), so that rankings of
+larger indexes are approximate.
+"""
+
+import logging
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from visxp_search.errors import CollectionError
+from visxp_search.store import (
+    PAYLOAD_INDEXES,
+    VIDEO_PAYLOAD_INDEXES,
+    CollectionInfo,
+    check_info,
+    info_from_json,
+    info_to_json,
+    new_info,
+)
+from visxp_search.store_collection import CollectionStore, StoredPoint, Where, stored_point
+
+API_KEY_VARIABLE = "VISXP_QDRANT_API_KEY"
+OLDEST_SERVER = (1, 13)
+"""The first release that filters by the presence of a named vector."""
+TIMEOUT_SECONDS = 60
+
+_INFO_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "visxp-index"))
+
+logger = logging.getLogger(__name__)
+
+
+def open_server_store(url: str, *, checkpoint: str | None, create: Mapping[str, int] | None) -> CollectionStore:
+    """Open the index on a Qdrant server, or create it there; see `store.open_store`.
+
+    Args:
+        url: `http(s)://host:port`, with a path of one word to tell indexes on one server apart: that of
+            `http://host:6333/news` lies in the collections `news_visxp_seconds` and `news_visxp_videos`. The API key
+            is read from the environment variable `VISXP_QDRANT_API_KEY`.
+        checkpoint: see `open_store`.
+        create: see `open_store`.
+
+    Raises:
+        CollectionError: If no server answers or it refuses, there is no index and none is to be created, or it is of
+            another checkpoint or schema.
+    """
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", prefix):
+        raise CollectionError(
+            f"index {url} has the path {prefix!r}; expected one word of letters, digits, '-' and '_', or none"
+        )
+    api_key = os.environ.get(API_KEY_VARIABLE) or None
+    if api_key and parts.scheme == "http":
+        logger.warning("the API key goes to %s unencrypted; use https outside a trusted network", url)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
+        client = QdrantClient(
+            url=f"{parts.scheme}://{parts.netloc}",
+            api_key=api_key,
+            timeout=TIMEOUT_SECONDS,
+            check_compatibility=False,  # it only warns; _require_version says what to do
+        )
+    try:
+        return open_client_store(client, location=url, prefix=prefix, checkpoint=checkpoint, create=create)
+    except BaseException:
+        client.close()
+        raise
+
+
+def open_client_store(
+    client: QdrantClient,
+    *,
+    location: str,
+    checkpoint: str | None,
+    create: Mapping[str, int] | None,
+    prefix: str = "",
+) -> CollectionStore:
+    """Open or create the index that a ready client reaches (in tests `QdrantClient(":memory:")`).
+
+    The store owns the client, and closes it.
+
+    Raises:
+        CollectionError: See `open_server_store`.
+    """
+    start = f"{prefix}_" if prefix else ""
+    seconds = ServerCollection(client, f"{start}visxp_seconds", location=location)
+    videos = ServerCollection(client, f"{start}visxp_videos", location=location)
+    _require_version(client, location=location)
+
+    info = _read_info(videos, location=location)
+    if info is None:
+        if create is None:
+            raise CollectionError(f"there is no index at {location}; make one with `visxp index add`, or pass --index")
+        info = _create(seconds, videos, new_info(checkpoint, create), location=location)
+    check_info(info, wanted_checkpoint=checkpoint, wanted_dims=create, location=location)
+    return CollectionStore(info=info, location=location, seconds=seconds, videos=videos, let_go=client.close)
+
+
+def _create(
+    seconds: "ServerCollection", videos: "ServerCollection", info: CollectionInfo, *, location: str
+) -> CollectionInfo:
+    """Create the index, or join in where another process (a worker of the same run) was faster."""
+    try:
+        seconds.create(info.dims, PAYLOAD_INDEXES)
+        videos.create(info.dims, VIDEO_PAYLOAD_INDEXES)
+    except CollectionError:
+        found = _read_info(videos, location=location)
+        if found is None:
+            raise
+        return found
+    videos.upsert([StoredPoint(_INFO_ID, {}, {"index": info_to_json(info)})])
+    return info
+
+
+def _require_version(client: QdrantClient, *, location: str) -> None:
+    with _engine(location):
+        version = client.info().version
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_SERVER:
+        raise CollectionError(
+            f"the Qdrant server at {location} is version {version}; expected {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or "
+            f"newer: upgrade the server"
+        )
+
+
+def _read_info(videos: "ServerCollection", *, location: str) -> CollectionInfo | None:
+    if not videos.exists():
+        return None
+    found = videos.retrieve([_INFO_ID])
+    return info_from_json(found[0].payload.get("index"), location=location) if found else None
+
+
+@contextmanager
+def _engine(location: str) -> Iterator[None]:
+    """Translate the client's errors; its local mode raises built-in ones. Only calls of the client stand inside."""
+    try:
+        yield
+    except UnexpectedResponse as exc:
+        if exc.status_code in (401, 403):
+            raise CollectionError(
+                f"the Qdrant server at {location} refused the request (status {exc.status_code}); set its API key in "
+                f"the environment variable {API_KEY_VARIABLE}"
+            ) from exc
+        raise CollectionError(
+            f"the Qdrant server at {location} answered with status {exc.status_code}: "
+            f"{exc.content.decode(errors='replace')[:500]}; check that this is the URL of a Qdrant server"
+        ) from exc
+    except ResponseHandlingException as exc:
+        raise CollectionError(
+            f"no Qdrant server answers at {location} ({exc}); check that it runs, and the host and port of the URL "
+            f"(the REST port is usually 6333)"
+        ) from exc
+    except (ApiException, QdrantException, ValueError, KeyError, RuntimeError) as exc:
+        raise CollectionError(
+            f"the Qdrant server at {location} failed: {exc}; check that this is the URL of a Qdrant server"
+        ) from exc
+
+
+class ServerCollection:
+    """One collection of a Qdrant server, as a `store_collection.Collection`.
+
+    Args:
+        client: reaches the server.
+        name: of the collection.
+        location: URL of the index, for messages.
+    """
+
+    def __init__(self, client: QdrantClient, name: str, *, location: str):
+        self._client = client
+        self._name = name
+        self._location = location
+
+    def exists(self) -> bool:
+        """Whether the server has the collection."""
+        with _engine(self._location):
+            return self._client.collection_exists(self._name)
+
+    def create(self, dims: Mapping[str, int], indexes: Mapping[str, str]) -> None:
+        """Create the collection and its payload indexes, or complete a creation that was cut short.
+
+        Raises:
+            CollectionError: If a collection of this name holds points, or vectors of other lengths.
+        """
+        if not self.exists():
+            self._create_collection(dims)
+        with _engine(self._location):
+            vectors = self._client.get_collection(self._name).config.params.vectors
+        found = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
+        if found != dict(dims) or self.count({}) > 0:
+            raise CollectionError(
+                f"collection {self._name} at {self._location} is not part of a visxp index; nothing was changed; "
+                f"delete or rename it, or tell the index apart by a path: {self._location.rstrip('/')}/NAME"
+            )
+        for key, kind in indexes.items():
+            with _engine(self._location):
+                self._client.create_payload_index(self._name, key, models.PayloadSchemaType(kind), wait=True)
+
+    def _create_collection(self, dims: Mapping[str, int]) -> None:
+        vectors = {
+            name: models.VectorParams(size=dim, distance=models.Distance.COSINE, on_disk=True)
+            for name, dim in dims.items()
+        }
+        int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+        try:
+            with _engine(self._location):
+                self._client.create_collection(
+                    self._name,
+                    vectors_config=vectors,
+                    quantization_config=models.ScalarQuantization(scalar=int8),
+                )
+        except CollectionError:
+            if not self.exists():  # otherwise another process was faster, which is as good
+                raise
+
+    def upsert(self, points: Sequence[StoredPoint]) -> None:
+        """See `Collection.upsert`."""
+        structs = [
+            models.PointStruct(
+                id=p.point_id, vector={name: v.tolist() for name, v in p.vectors.items()}, payload=dict(p.payload)
+            )
+            for p in points
+        ]
+        with _engine(self._location):
+            self._client.upsert(self._name, structs, wait=True)
+
+    def set_payload(self, point_id: str, values: Mapping[str, Any]) -> None:
+        """See `Collection.set_payload`."""
+        with _engine(self._location):
+            self._client.set_payload(self._name, dict(values), points=[point_id], wait=True)
+
+    def delete(self, where: Where) -> None:
+        """See `Collection.delete`."""
+        with _engine(self._location):
+            self._client.delete(self._name, models.FilterSelector(filter=_server_filter(where)), wait=True)
+
+    def search(
+        self, vector: str, embeddings: npt.NDArray[np.float32], *, limit: int, where: Where
+    ) -> list[list[tuple[float, Mapping[str, Any]]]]:
+        """See `Collection.search`."""
+        wanted = _server_filter(where)
+        rescored = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=2.0))
+        requests = [
+            models.QueryRequest(
+                query=row.tolist(), using=vector, filter=wanted, params=rescored, limit=limit, with_payload=True
+            )
+            for row in embeddings
+        ]
+        with _engine(self._location):
+            found = self._client.query_batch_points(self._name, requests)
+        return [[(point.score, point.payload or {}) for point in response.points] for response in found]
+
+    def scroll(
+        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
+    ) -> tuple[list[StoredPoint], Any]:
+        """See `Collection.scroll`."""
+        with _engine(self._location):
+            records, after = self._client.scroll(
+                self._name,
+                scroll_filter=_server_filter(where),
+                offset=after,
+                limit=limit,
+                with_payload=True,
+                with_vectors=list(with_vectors),
+            )
+        return [stored_point(r.id, r.vector, r.payload) for r in records], after
+
+    def retrieve(self, point_ids: Sequence[str], *, with_vectors: Sequence[str] = ()) -> list[StoredPoint]:
+        """See `Collection.retrieve`."""
+        if not point_ids:
+            return []
+        with _engine(self._location):
+            records = self._client.retrieve(
+                self._name, list(point_ids), with_payload=True, with_vectors=list(with_vectors)
+            )
+        return [stored_point(r.id, r.vector, r.payload) for r in records]
+
+    def count(self, where: Where) -> int:
+        """See `Collection.count`."""
+        with _engine(self._location):
+            return self._client.count(self._name, count_filter=_server_filter(where), exact=True).count
+
+    def facet(self, key: str, where: Where, *, limit: int) -> dict[Any, int]:
+        """See `Collection.facet`."""
+        with _engine(self._location):
+            found = self._client.facet(self._name, key, facet_filter=_server_filter(where), limit=limit, exact=True)
+        return {hit.value: hit.count for hit in found.hits}
+
+    def flush(self) -> None:
+        """Nothing to do: every write waits until the server has it in its log and applied."""
+
+    def optimize(self) -> None:
+        """Nothing to do: the server optimises in the background."""
+
+
+def _server_filter(where: Where) -> models.Filter:
+    return models.Filter.model_validate(where)
