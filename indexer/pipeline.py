@@ -1,7 +1,7 @@
 """Read, embed, write: from media files to a complete index.
 
 Worker processes decode (`indexer.worker`); this process embeds and stores block by block, and keeps the ledger. A block
-that is stored is never decoded again; a video is `done` when its last block is.
+that is stored is never decoded again; the ledger says `done` once all blocks of a video are safely on the disk.
 """
 
 import multiprocessing
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from visxp_search.decode import MediaInfo
 
 from indexer.plan import FoundFile, Refusal, find_files, id_of_unreadable, is_done
 from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, run_worker
 from visxp_search.clips import Clip
+from visxp_search.decode import MediaInfo
 from visxp_search.embed import Embedder
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload
 
@@ -113,11 +113,16 @@ def add_files(
             run.report.stage_seconds["wait"] += time.perf_counter() - started
             for pipe in ready:
                 run.handle(busy[pipe])  # type: ignore[index]
-        run.store.flush()
+            run.settle()
     finally:
         for worker in pool:
             worker.stop()
+        run.settle(now=True)
     return run.report
+
+
+SETTLE_SECONDS = 20.0
+"""Seconds between syncs to the disk; a sync takes up to a second, however little there is to do."""
 
 
 class _Worker:
@@ -171,6 +176,8 @@ class _Run:
         self.records = {record.video_id: record for record in store.videos()}
         self.by_path = {path: record for record in self.records.values() for path in record.paths}
         self.in_work: set[str] = set()
+        self.unsettled: list[str] = []
+        self.settled_at = time.monotonic()
 
     def plan(self, paths: Iterable[Path]) -> deque[FoundFile]:
         """The files that need work; refusals are reported at once."""
@@ -263,10 +270,10 @@ class _Run:
         """The file was read to its end; with a complaint it is done as far as it goes, and the run says so."""
         record = self.records[_record_of(worker).video_id]  # another path may have been added meanwhile
         points = self.store.seconds_of(record.video_id, with_vectors=tuple(self.embedder.specs))
-        done = replace(record, status=DONE, seconds_done=len(points), error=complaint, vectors=_mean_vectors(points))
-        self.store.flush()  # the seconds first: a ledger that says done must be true
-        self._write_record(done)
-        self.store.flush()
+        self.records[record.video_id] = replace(
+            record, status=DONE, seconds_done=len(points), error=complaint, vectors=_mean_vectors(points)
+        )
+        self.unsettled.append(record.video_id)
         self._release_path(file, keep=record.video_id)
         if complaint:
             self._fail(file.path, complaint)
@@ -293,6 +300,14 @@ class _Run:
         self._fail(file.path, message.reason)
         self._leave(worker, file)
 
+    def settle(self, *, now: bool = False) -> None:
+        """Sync what is stored, and only then let the ledger say that videos are done; from time to time, or now."""
+        if now or time.monotonic() - self.settled_at > SETTLE_SECONDS:
+            self.store.flush()
+            self.store.upsert_videos([self.records[video_id] for video_id in self.unsettled])
+            self.unsettled.clear()
+            self.settled_at = time.monotonic()
+
     def _leave(self, worker: _Worker, file: FoundFile) -> None:
         if worker.record is not None:
             self.in_work.discard(worker.record.video_id)
@@ -305,7 +320,8 @@ class _Run:
 
     def _write_record(self, record: VideoRecord) -> None:
         self.records[record.video_id] = record
-        self.store.upsert_videos([record])
+        if record.video_id not in self.unsettled:
+            self.store.upsert_videos([record])
 
     def _release_path(self, file: FoundFile, *, keep: str) -> None:
         """Take the path away from other content that it used to hold; content without a path leaves the index."""
@@ -320,6 +336,7 @@ class _Run:
             else:
                 self.store.delete_video(old.video_id)
                 del self.records[old.video_id]
+                self.unsettled = [video_id for video_id in self.unsettled if video_id != old.video_id]
         self.by_path[path] = self.records[keep]
 
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from visxp_search.decode import ClipReader, MediaInfo, probe
-
 from visxp_search.clips import Clip
+from visxp_search.decode import ClipReader, MediaInfo, decode_clips, probe
 from visxp_search.errors import DecodeError
 from visxp_search.store import hash_file
 
@@ -94,7 +93,7 @@ def _serve(pipe: Connection, job: Job) -> None:
         first = pipe.recv()
         if first is None:
             return
-        with ClipReader(
+        with decode_clips(
             job.path, frame_size=job.frame_size, sample_rate_hz=job.sample_rate_hz, start_second=first
         ) as reader:
             for block in _blocks(reader):
@@ -108,7 +107,7 @@ def _serve(pipe: Connection, job: Job) -> None:
         pipe.send(Failed(video_id, f"cannot be read: {exc.strerror or exc}"))
 
 
-def _blocks(clips: Iterator[Clip] | ClipReader) -> Iterator[tuple[Clip, ...]]:
+def _blocks(clips: ClipReader) -> Iterator[tuple[Clip, ...]]:
     block: list[Clip] = []
     for clip in clips:
         if block and clip.second % BLOCK_SECONDS == 0:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from visxp_search.decode import decode_clips, decode_image, probe
 
+from visxp_search.decode import decode_clips
 from visxp_search.errors import UsageError
 
 CACHED_FRAME_SIZE = 144
@@ -157,9 +157,6 @@ def _decode_rows(
 def _decode_file(
     path: Path, *, visual: bool, sample_rate_hz: int
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8] | npt.NDArray[np.int16] | None]]:
-    if probe(path).kind == "image":
-        yield 0, decode_image(path, frame_size=CACHED_FRAME_SIZE)
-        return
     for clip in decode_clips(path, frame_size=CACHED_FRAME_SIZE, sample_rate_hz=sample_rate_hz):
         if visual:
             yield clip.second, clip.frame

@@ -143,7 +143,8 @@ def compute_features(
 def _plain_inputs(examples: Examples, batch: Any, recipe: Recipe, log_mel: LogMel) -> Tensor:
     raw = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
     if raw.dtype == torch.int16:
-        return log_mel(raw.float() / 32768)
+        spectrogram: Tensor = log_mel(raw.float() / 32768)
+        return spectrogram
     size = recipe.visual.frame_size
     return nn.functional.interpolate(
         raw.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False

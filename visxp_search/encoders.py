@@ -93,7 +93,8 @@ class VisualEncoder(Encoder):
         x = (frames.float() - 127.5) / 64
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.stages(self.stem(x))  # (B, 3, S, S) -> (B, 8W, S/32, S/32)
-        return self.project(x.mean(dim=(2, 3)))
+        features: Tensor = self.project(x.mean(dim=(2, 3)))
+        return features
 
 
 class ResidualBlock(nn.Module):
@@ -143,7 +144,8 @@ class AudioEncoder(Encoder):
         x = self.convolutions(x.contiguous(memory_format=torch.channels_last))  # -> (B, C, M/16, T/4)
         x = x.permute(0, 3, 1, 2).flatten(2)  # -> (B, T/4, C * M/16)
         x, _ = self.recurrent(x)  # -> (B, T/4, 2H)
-        return self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
+        features: Tensor = self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
+        return features
 
 
 class JointHead(nn.Module):

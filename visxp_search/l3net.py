@@ -1,6 +1,6 @@
 """Our encoders as an embedder: a checkpoint's networks applied to clips."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ class L3NetEmbedder:
         architecture = checkpoint.networks.architecture
         self.checkpoint_id = checkpoint.checkpoint_id
         self.provenance = checkpoint.provenance
-        self.specs = {
+        self.specs: Mapping[str, VectorSpec] = {
             "visual": VectorSpec(architecture.visual.embedding, ("visual",)),
             "audio": VectorSpec(architecture.audio.embedding, ("audio",)),
             "joint": VectorSpec(architecture.joint, ("visual", "audio")),

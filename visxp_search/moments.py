@@ -173,4 +173,4 @@ def _diagonal_means(matrix: FloatArray, rows: npt.NDArray[np.int64], length: int
     if not inside.size:
         return np.full(matrix.shape[1] - length + 1, -1.0, dtype=np.float32)
     starts = np.arange(matrix.shape[1] - length + 1)
-    return matrix[inside[:, None], inside[:, None] + starts[None]].mean(axis=0)
+    return np.asarray(matrix[inside[:, None], inside[:, None] + starts[None]].mean(axis=0), dtype=np.float32)

@@ -252,16 +252,14 @@ def iterate_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: fl
     Raises:
         DecodeError: If the file cannot be read.
     """
-    if probe(path).kind == "image":
-        yield make_clip(0, frame=decode_image(path, frame_size=embedder.frame_size), waveform=None)
-        return
-    yield from decode_clips(
+    with decode_clips(
         path,
         frame_size=embedder.frame_size,
         sample_rate_hz=embedder.sample_rate_hz,
         start_second=int(start),
         stop_second=None if end is None else int(np.ceil(end)),
-    )
+    ) as clips:
+        yield from clips
 
 
 def find_moments(
