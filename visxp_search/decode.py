@@ -75,10 +75,10 @@ EXIF_ORIENTATION = 0x0112
 STORES_DURATION = {"mov", "matroska", "avi", "flv", "asf", "flac", "wav", "w64", "aiff", "caf", "mxf"}
 """Containers whose duration is written down; elsewhere it is estimated, and no proof that something is missing."""
 SKIPS_WELL = {
-    *("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"),
+    *("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1"),
     *("mjpeg", "prores", "dnxhd", "dvvideo"),
 }
-"""Decoders that are known to give the same frames when packets that they do not need are left out."""
+"""Codecs whose decoders are known to give the same frames when packets that they do not need are left out."""
 DURATION_TOLERANCE_SECONDS = 0.25
 """Coders pad the last packet; within this the container's duration is right and the packets' is not."""
 MIN_MISSING_SECONDS = 1.0
@@ -150,8 +150,8 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
             width=width,
             height=height,
             frames_per_second=find_rate(video) if video else 0.0,
-            video_codec=video.codec_context.name if video else "",
-            audio_codec=audio.codec_context.name if audio else "",
+            video_codec=video.codec_context.codec.canonical_name if video else "",
+            audio_codec=audio.codec_context.codec.canonical_name if audio else "",
         )
     if duration <= 0:  # not written down: streamed Matroska, raw elementary streams
         duration = scan_packets(path, limits, stop_second=None, damage=Damage()).end_seconds
@@ -414,7 +414,7 @@ def _find_missing(scan: Scan, info: MediaInfo) -> str:
     """Say how much is missing at the end of a file; empty if nothing is."""
     stores_duration = not STORES_DURATION.isdisjoint(info.container.split(","))
     # Some containers count their duration from their start, some from zero.
-    missing = info.duration_seconds - scan.end_seconds - max(0.0, scan.start_seconds)
+    missing = info.duration_seconds - scan.end_seconds - scan.start_seconds
     n_there = count_seconds(_find_end(scan, info))
     if scan.is_whole and stores_duration and missing > MIN_MISSING_SECONDS and n_there < info.n_seconds:
         return f"truncated: {n_there} of {info.n_seconds} seconds could be read"

@@ -227,7 +227,12 @@ def time_base_of(stream: MediaStream) -> Fraction:
 
 def find_zero(container: InputContainer, stream: MediaStream) -> int:
     """The container's start in ticks of a stream."""
-    return round(Fraction(container.start_time or 0, MICROSECONDS) / time_base_of(stream))
+    return round(Fraction(start_of(container), MICROSECONDS) / time_base_of(stream))
+
+
+def start_of(container: InputContainer) -> int:
+    """The container's start in microseconds; what lies before 0 only primes the decoders and is never shown."""
+    return max(0, container.start_time or 0)
 
 
 def ticks_per_frame(video: VideoStream) -> int:
