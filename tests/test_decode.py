@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import struct
+import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -312,6 +313,34 @@ def test_change_of_sample_rate_within_a_file(tmp_path: Path) -> None:
     clips = read(joined)
     assert clips and all(clip.waveform is not None for clip in clips[:2])
     assert clips[0].waveform is not None and abs(loudest_frequency(clips[0].waveform) - tone_of(0)) < 5
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    """Mono is the mean of the channels: equal ones keep their loudness, opposite ones cancel."""
+    tone = np.round(make_tones(1) * 32767).astype("<i2")
+    loudness = []
+    for channels in ([tone], [tone, tone], [tone, -tone]):
+        path = tmp_path / "channels.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(len(channels))
+            file.setsampwidth(2)
+            file.setframerate(SAMPLE_RATE_HZ)
+            file.writeframes(np.stack(channels, axis=1).tobytes())
+        loudness.append(float(np.abs(decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ)).max()))
+    assert np.allclose(loudness, [0.3, 0.3, 0], atol=0.01)
+
+
+def test_sound_that_begins_in_the_middle_of_a_file(tmp_path: Path) -> None:
+    """A stream that the beginning of a file does not announce is left out and does no harm."""
+    first = write_media(tmp_path / "a.ts", constant(300, 25, codec="mpeg2video"))
+    sound = Sound([(12, make_tones(2))], codec="mp2", format="s16")
+    later = write_media(tmp_path / "b.ts", Pictures(constant_rate(50, 25, start=12), codec="mpeg2video"), sound)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + later.read_bytes())
+    clips = read(joined)
+    assert indices(clips[:2]) == [12, 37] and len(clips) == 14
+    assert all(clip.waveform is None for clip in clips)
+    assert_same_clips(clips, read(joined, method="sequential"))
 
 
 def with_id3_cover(path: Path, cover: bytes) -> None:

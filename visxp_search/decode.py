@@ -4,9 +4,9 @@
 `decode_image` one picture. Every error of a library becomes a `DecodeError` here, and nothing is written to stderr.
 
 Clips are read in two passes. Pass 1 only demuxes, so it knows the time of every frame and, by `frame_plan`, which
-packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted frame does not come out, or anything at
-all goes wrong, everything is decoded in order instead (`method="sequential"`, the slow and obvious reference): same
-bits, more time.
+packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted frame does not come out, or anything goes
+wrong, everything is decoded in order instead (`method="sequential"`, the slow and obvious reference): same bits, more
+time. Only where packets are lost and nothing notices may the two differ, in pictures that refer to the lost ones.
 
 Pictures are not deinterlaced. Sound is always decoded from the file's beginning, as coders carry state (noise
 generators, resampling phase) that makes sound after a seek differ in its last bits.
@@ -391,6 +391,8 @@ class ClipReader(Iterator[Clip]):
     def _decode_planned(self, table: PacketTable, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
         if self.info.video_codec not in SKIPS_WELL:
             raise PlanFailedError(f"codec {self.info.video_codec} is not known to skip well")
+        if self._damage.n_packets or self._damage.n_reads:
+            raise PlanFailedError("it is damaged, so that what seems not to matter may do")
         if self._scanned.n_untimed or not has_reliable_times(table):
             raise PlanFailedError("its time stamps are missing or out of order")
         wanted = choose_frames(table, start_second=first, stop_second=self.stop_second)

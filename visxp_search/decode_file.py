@@ -199,6 +199,8 @@ def read_packets(
                 elif packet.size:  # an empty packet would tell the decoder that the stream is over
                     yield cast("Packet[AnyStream]", packet)
             return
+        except IndexError:  # PyAV stumbles, but only at the end, over streams that begin in the middle of a file
+            return
         except FFmpegError:
             if damage:
                 damage.n_reads += 1
