@@ -5,7 +5,7 @@ import logging
 import os
 import struct
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from tests.media import (
     SAMPLE_RATE_HZ,
@@ -43,6 +44,7 @@ from visxp_search.decode import (
     decode_waveform,
     probe,
 )
+from visxp_search.decode_file import read_packets
 from visxp_search.errors import DecodeError
 
 FRAME_SIZE = 64
@@ -331,7 +333,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 
 
 def test_sound_that_begins_in_the_middle_of_a_file(tmp_path: Path) -> None:
-    """A stream that the beginning of a file does not announce is left out and does no harm."""
+    """Sound that a recording has only from its twelfth second on is found, and is where its time stamps say."""
     first = write_media(tmp_path / "a.ts", constant(300, 25, codec="mpeg2video"))
     sound = Sound([(12, make_tones(2))], codec="mp2", format="s16")
     later = write_media(tmp_path / "b.ts", Pictures(constant_rate(50, 25, start=12), codec="mpeg2video"), sound)
@@ -339,8 +341,24 @@ def test_sound_that_begins_in_the_middle_of_a_file(tmp_path: Path) -> None:
     joined.write_bytes(first.read_bytes() + later.read_bytes())
     clips = read(joined)
     assert indices(clips[:2]) == [12, 37] and len(clips) == 14
-    assert all(clip.waveform is None for clip in clips)
+    assert [clip.waveform is None for clip in clips[:11]] == [True] * 11 and clips[12].waveform is not None
+    assert abs(loudest_frequency(clips[12].waveform) - tone_of(0)) < 5
     assert_same_clips(clips, read(joined, method="sequential"))
+
+
+def test_unannounced_streams_end_reading_without_error(tmp_path: Path) -> None:
+    """PyAV raises IndexError after the last packet if streams have appeared on the way; every packet still comes."""
+    path = write_media(tmp_path / "v.mp4", constant(25, 25))
+
+    class Stumbling:
+        def demux(self, *streams: VideoStream) -> Iterator[object]:
+            yield from container.demux(*streams)
+            raise IndexError("list index out of range")
+
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        packets = list(read_packets(Stumbling(), video))  # type: ignore[arg-type]
+    assert len(packets) == 25
 
 
 def with_id3_cover(path: Path, cover: bytes) -> None:

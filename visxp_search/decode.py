@@ -40,6 +40,7 @@ from visxp_search.decode_file import (
     find_rate,
     find_zero,
     open_media,
+    prepare_decoder,
     time_base_of,
 )
 from visxp_search.decode_pictures import (
@@ -140,6 +141,7 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
         video, audio = choose_streams(container, path)
         if video is not None:
             limits.check_picture(video.codec_context.width, video.codec_context.height, path=path)
+            prepare_decoder(video, limits)
         duration = _find_duration(container, [stream for stream in (video, audio) if stream is not None])
         width, height = find_shown_size(container, video) if video else (0, 0)
         info = MediaInfo(
@@ -224,6 +226,7 @@ def decode_waveform(
     path, limits = Path(path), limits or DecodeLimits()
     if not probe(path, limits=limits).has_audio:
         raise DecodeError(f"{path}: has no sound; give a file with an audio track")
+    n_bytes = check_file(path)
     start = round(start_seconds * sample_rate_hz)
     stop = None if stop_seconds is None else round(stop_seconds * sample_rate_hz)
     line = SoundLine(sample_rate_hz=sample_rate_hz)
@@ -233,6 +236,7 @@ def decode_waveform(
         first = second * sample_rate_hz
         if stop is not None and first >= stop:
             break
+        limits.check_seconds(second, path=path, n_bytes=n_bytes)
         if first + sample_rate_hz <= start:
             continue
         gap = first - start - n_samples
