@@ -25,6 +25,7 @@ from visxp_search.decode_file import (
     find_zero,
     open_media,
     read_packets,
+    start_of,
     ticks_per_frame,
     time_base_of,
 )
@@ -124,7 +125,7 @@ def scan_packets(path: Path, limits: DecodeLimits, *, stop_second: int | None, d
         pictures = tracks[video.index] if video else None
         if video is not None and pictures is not None:
             pictures.default_duration = ticks_per_frame(video)
-        start_seconds = (container.start_time or 0) / MICROSECONDS
+        start_seconds = start_of(container) / MICROSECONDS
         for packet in read_packets(container, *streams, damage=damage):
             track = tracks[packet.stream_index]
             track.add(packet)

@@ -67,7 +67,13 @@ class _SoundRun:
         self._start_seconds = start_seconds
         self._n_received = 0
         self._position = round(start_seconds * sample_rate_hz)
-        self._resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
+        self._resampler = AudioResampler(
+            format="flt",
+            layout="mono",
+            rate=sample_rate_hz,
+            frame_size=sample_rate_hz,  # pieces of a second, as each piece costs more than its samples
+            options={"rematrix_maxval": "1"},  # channels are averaged; by default loud ones would add up beyond 1
+        )
 
     def is_continued_by(self, frame: AudioFrame, start_seconds: float | None) -> bool:
         """Whether a frame is of the same kind and begins where the run ends."""
@@ -87,9 +93,11 @@ class _SoundRun:
         return self._collect(None)
 
     def _collect(self, frame: AudioFrame | None) -> tuple[int, Waveform]:
-        resampled = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame) if part is not None]
-        samples = np.concatenate([np.zeros(0, dtype=np.float32), *resampled]).astype(np.float32)
         position = self._position
+        resampled = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame)]
+        if not resampled:
+            return position, np.zeros(0, dtype=np.float32)
+        samples = np.concatenate(resampled).astype(np.float32)
         self._position += len(samples)
         return position, np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0)
 
