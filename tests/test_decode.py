@@ -317,19 +317,31 @@ def test_change_of_sample_rate_within_a_file(tmp_path: Path) -> None:
     assert clips[0].waveform is not None and abs(loudest_frequency(clips[0].waveform) - tone_of(0)) < 5
 
 
+def write_channels(path: Path, channels: list[npt.NDArray[np.float32]]) -> Path:
+    """A WAV of 16 bits."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(channels))
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(np.round(np.stack(channels, axis=1) * 32767).astype("<i2").tobytes())
+    return path
+
+
 def test_channels_are_averaged(tmp_path: Path) -> None:
-    """Mono is the mean of the channels: equal ones keep their loudness, opposite ones cancel."""
-    tone = np.round(make_tones(1) * 32767).astype("<i2")
+    """Mono is an average of the channels: equal ones keep their loudness, opposite ones cancel."""
+    tone = make_tones(1)
     loudness = []
-    for channels in ([tone], [tone, tone], [tone, -tone]):
-        path = tmp_path / "channels.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(len(channels))
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE_HZ)
-            file.writeframes(np.stack(channels, axis=1).tobytes())
+    for channels in ([tone], [tone, tone], [tone, -tone], [tone] * 6):
+        path = write_channels(tmp_path / "channels.wav", channels)
         loudness.append(float(np.abs(decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ)).max()))
-    assert np.allclose(loudness, [0.3, 0.3, 0], atol=0.01)
+    assert np.allclose(loudness, [0.3, 0.3, 0, 0.3], atol=0.01)
+
+
+def test_sound_that_cannot_be_mixed_is_missing(tmp_path: Path) -> None:
+    """Seventy channels are more than ffmpeg mixes: no waveform, and a complaint instead of an error."""
+    reader = open_clips(write_channels(tmp_path / "channels.wav", [make_tones(1)] * 70))
+    (clip,) = reader
+    assert clip.waveform is None and "sound that could not be decoded" in reader.complaint
 
 
 def test_sound_that_begins_in_the_middle_of_a_file(tmp_path: Path) -> None:
@@ -711,6 +723,15 @@ def test_reading_can_stop_early(tmp_path: Path) -> None:
         assert next(reader).second == 0
     assert list(reader) == []
     assert len(os.listdir("/proc/self/fd")) == n_before
+
+
+def test_reading_starts_no_threads(tmp_path: Path) -> None:
+    """Files are read in parallel by processes, so one file keeps to the calling thread."""
+    path = write_media(tmp_path / "v.mp4", constant(50, 25), tones(2))
+    before = set(os.listdir("/proc/self/task"))
+    for method in ("two_pass", "sequential"):
+        for _ in open_clips(path, method=method):
+            assert set(os.listdir("/proc/self/task")) <= before
 
 
 def test_seconds_beyond_the_end_are_none(tmp_path: Path) -> None:
