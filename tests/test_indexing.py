@@ -139,9 +139,9 @@ def test_a_file_that_changed_replaces_what_it_was(store: Store, tiny_embedder: L
 
 
 def test_failures_are_recorded_and_the_rest_goes_on(store: Store, tiny_embedder: L3NetEmbedder, tmp_path: Path) -> None:
-    """Unreadable files fail with a reason each, also in the ledger; a truncated one keeps the seconds that are there."""
-    write_film(tmp_path / "good.mp4", seed=8, n_seconds=3)
     """Unreadable files fail with a reason, also in the ledger; a truncated one keeps the seconds that are there."""
+    write_film(tmp_path / "good.mp4", seed=8, n_seconds=3)
+    (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("these are words, not pictures\n" * 50)
     long = tmp_path / "cut.mkv"
     frames, waveform = make_film(9, 20)
