@@ -29,8 +29,8 @@ def _reference(waveform: np.ndarray) -> np.ndarray:
         ],
         axis=1,
     )
-    mel = lambda hz: 2595 * np.log10(1 + np.asarray(hz) / 700)  # noqa: E731
-    edges = 700 * (10 ** (np.linspace(mel(CONFIG.min_hz), mel(CONFIG.max_hz), CONFIG.n_mels + 2) / 2595) - 1)
+    lowest, highest = (2595 * np.log10(1 + hz / 700) for hz in (CONFIG.min_hz, CONFIG.max_hz))
+    edges = 700 * (10 ** (np.linspace(lowest, highest, CONFIG.n_mels + 2) / 2595) - 1)
     bins = np.fft.rfftfreq(CONFIG.n_fft, 1 / RATE)
     filters = np.stack(
         [
@@ -38,7 +38,7 @@ def _reference(waveform: np.ndarray) -> np.ndarray:
             for low, mid, high in zip(edges, edges[1:], edges[2:], strict=False)
         ]
     )
-    return np.log(filters @ power + POWER_FLOOR)
+    return np.asarray(np.log(filters @ power + POWER_FLOOR))
 
 
 def test_equals_the_textbook() -> None:

@@ -2,7 +2,6 @@
 
 A part of `decode.py`.
 """
-# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
 
 from collections.abc import Iterator
 from pathlib import Path
