@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visxp_search.encoders import AudioConfig, VisualConfig
+from visxp_search.errors import UsageError
 from visxp_search.spectrogram import SpectrogramConfig
 
 
@@ -94,9 +95,12 @@ def recipe_from_file(path: Path) -> Recipe:
     """Read a recipe written by `recipe_to_json`.
 
     Raises:
-        ValueError: If a field is unknown or missing.
+        UsageError: If the file cannot be read, or a field is unknown or missing.
     """
-    values = json.loads(path.read_text())
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"recipe {path} cannot be read ({exc}); it is a JSON file as `visxp train` writes") from exc
     try:
         return Recipe(
             seed=values["seed"],
@@ -107,5 +111,22 @@ def recipe_from_file(path: Path) -> Recipe:
             warmstart_audio=WarmstartConfig(**values["warmstart_audio"]),
             joint=JointConfig(**values["joint"]),
         )
-    except (KeyError, TypeError) as exc:
-        raise ValueError(f"recipe {path} does not fit this version: {exc}") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UsageError(
+            f"recipe {path} does not fit this version ({exc}); compare it with the recipe in a checkpoint's config.json"
+        ) from exc
+
+
+def keep_recipe(run: Path, recipe: Recipe) -> None:
+    """Write the recipe into a run folder, or check that the folder was begun with this one.
+
+    Raises:
+        UsageError: If the folder belongs to another recipe; its state must not be taken up by this one.
+    """
+    path, text = run / "recipe.json", json.dumps(recipe_to_json(recipe), indent=2) + "\n"
+    if path.is_file() and path.read_text() != text:
+        raise UsageError(
+            f"{run} was begun with other settings (see {path}); use them again or take another --run folder"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
