@@ -68,11 +68,11 @@ class Recipe:
     audio: AudioConfig = field(default_factory=AudioConfig)
     warmstart_visual: WarmstartConfig = field(
         default_factory=lambda: WarmstartConfig(
-            epochs=15,
+            epochs=14,
             batch_size=64,
             learning_rate=2e-3,
             weight_decay=0.02,
-            loss_weights={"warmstart/features": 1.0, "warmstart/relations": 10.0, "warmstart/classes": 0.1},
+            loss_weights={"warmstart/features": 1.0, "warmstart/classes": 0.1},
             warmup=0.1,
         )
     )
