@@ -15,6 +15,7 @@ import typer
 from visxp_search.commands import index, search
 from visxp_search.commands.demo import demo
 from visxp_search.commands.embed import embed
+from visxp_search.commands.export import export
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
 from visxp_search.errors import UsageError, VisxpError
 
@@ -22,6 +23,7 @@ app = group("Find similar moments in video archives, by picture and by sound.")
 app.add_typer(index.app, name="index")
 app.add_typer(search.app, name="search")
 app.command("embed")(embed)
+app.command("export")(export)
 app.command("demo")(demo)
 
 
