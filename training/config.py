@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visxp_search.encoders import AudioConfig, VisualConfig
+from visxp_search.errors import UsageError
 from visxp_search.spectrogram import SpectrogramConfig
 
 
@@ -24,6 +25,7 @@ class WarmstartConfig:
         weight_decay: of AdamW, on matrices and kernels only.
         loss_weights: term -> weight; the terms are those of `losses.warmstart_losses`.
         mixup: share of examples that are mixed with another one (sounds only).
+        warmup: share of the steps in which the learning rate rises.
     """
 
     epochs: int
@@ -32,6 +34,7 @@ class WarmstartConfig:
     weight_decay: float
     loss_weights: dict[str, float]
     mixup: float = 0.0
+    warmup: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ class Recipe:
     audio: AudioConfig = field(default_factory=AudioConfig)
     warmstart_visual: WarmstartConfig = field(
         default_factory=lambda: WarmstartConfig(
-            epochs=18,
+            epochs=15,
             batch_size=64,
             learning_rate=2e-3,
             weight_decay=0.02,
             loss_weights={"warmstart/features": 1.0, "warmstart/relations": 10.0, "warmstart/classes": 0.1},
+            warmup=0.1,
         )
     )
     warmstart_audio: WarmstartConfig = field(
@@ -94,9 +98,12 @@ def recipe_from_file(path: Path) -> Recipe:
     """Read a recipe written by `recipe_to_json`.
 
     Raises:
-        ValueError: If a field is unknown or missing.
+        UsageError: If the file cannot be read, or a field is unknown or missing.
     """
-    values = json.loads(path.read_text())
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"recipe {path} cannot be read ({exc}); it is a JSON file as `visxp train` writes") from exc
     try:
         return Recipe(
             seed=values["seed"],
@@ -107,5 +114,22 @@ def recipe_from_file(path: Path) -> Recipe:
             warmstart_audio=WarmstartConfig(**values["warmstart_audio"]),
             joint=JointConfig(**values["joint"]),
         )
-    except (KeyError, TypeError) as exc:
-        raise ValueError(f"recipe {path} does not fit this version: {exc}") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UsageError(
+            f"recipe {path} does not fit this version ({exc}); compare it with the recipe in a checkpoint's config.json"
+        ) from exc
+
+
+def keep_recipe(run: Path, recipe: Recipe) -> None:
+    """Write the recipe into a run folder, or check that the folder was begun with this one.
+
+    Raises:
+        UsageError: If the folder belongs to another recipe; its state must not be taken up by this one.
+    """
+    path, text = run / "recipe.json", json.dumps(recipe_to_json(recipe), indent=2) + "\n"
+    if path.is_file() and path.read_text() != text:
+        raise UsageError(
+            f"{run} was begun with other settings (see {path}); use them again or take another --run folder"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

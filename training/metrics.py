@@ -1,8 +1,11 @@
 """Measures of embeddings: arrays in, floats out.
 
 Embeddings are (N, D) float32 rows of norm 1; similarity is the dot product. Rows are never compared with rows of their
-own group (the same footage), so a number cannot be earned by finding the next second of the same video.
+own group (the same footage), so a number cannot be earned by finding the next second of the same video. A measure of no
+rows at all is NaN.
 """
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +17,9 @@ def nearest_neighbour_accuracy(
     embeddings: FloatArray, labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_]
 ) -> float:
     """Share of rows whose nearest row of another group has the same label (leave-one-out 1-NN)."""
-    similarity = _across_groups(embeddings, groups)
-    nearest = similarity.argmax(axis=1)
+    if not len(embeddings):
+        return math.nan
+    nearest = _across_groups(embeddings, groups).argmax(axis=1)
     return float((labels[nearest] == labels).mean())
 
 
@@ -33,7 +37,7 @@ def mean_average_precision(embeddings: FloatArray, labels: npt.NDArray[np.str_],
         if relevant.any():
             hits = np.flatnonzero(relevant)
             precisions.append(float(((np.arange(len(hits)) + 1) / (hits + 1)).mean()))
-    return float(np.mean(precisions))
+    return _mean(precisions)
 
 
 def neighbour_overlap(
@@ -42,7 +46,7 @@ def neighbour_overlap(
     """Mean share of each row's k nearest rows by `reference`, among other groups, that are also its k nearest here."""
     found = _nearest(_across_groups(embeddings, groups), k)
     wanted = _nearest(_across_groups(reference, groups), k)
-    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(found.tolist(), wanted.tolist(), strict=True)]))
+    return _mean([len(set(a) & set(b)) / k for a, b in zip(found.tolist(), wanted.tolist(), strict=True)])
 
 
 def paired_recall(queries: FloatArray, targets: FloatArray, groups: npt.NDArray[np.str_], *, k: int) -> float:
@@ -60,8 +64,12 @@ def paired_recall(queries: FloatArray, targets: FloatArray, groups: npt.NDArray[
             rivals = [other[turn % len(other)] for name, other in members.items() if name != group]
             better = (similarity[row, rivals] >= similarity[row, row]).sum()
             found.append(better < k)
-        recalls.append(np.mean(found))
-    return float(np.mean(recalls))
+        recalls.append(float(np.mean(found)))
+    return _mean(recalls)
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
 
 
 def _across_groups(embeddings: FloatArray, groups: npt.NDArray[np.str_]) -> FloatArray:

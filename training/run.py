@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from training.card import write_card
-from training.config import Recipe, recipe_to_json
+from training.config import Recipe, keep_recipe, recipe_to_json
 from training.corpus import Examples, load_examples, match_pairs
 from training.joint import train_joint
 from training.metrics import mean_average_precision, nearest_neighbour_accuracy, neighbour_overlap, paired_recall
@@ -43,6 +43,7 @@ def run_warmstart(
     Returns:
         Measures on held-out groups, as also written to `metrics.json` in the run folder.
     """
+    keep_recipe(run, recipe)
     rate = recipe.spectrogram.sample_rate_hz
     examples = {
         modality: load_examples(corpus, modality=modality, cache=cache, sample_rate_hz=rate, progress=progress)

@@ -1,0 +1,157 @@
+"""Tests of the warm start on a tiny corpus: whole command, resume, refusals, and the joint heads."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
+from training import warmstart
+from training.config import JointConfig, keep_recipe, recipe_from_file, recipe_to_json
+from training.corpus import Examples, load_examples, match_pairs
+from training.joint import train_joint
+from training.losses import contrastive_loss
+from training.warmstart import train_warmstart
+from visxp_search.checkpoint import load_checkpoint
+from visxp_search.cli import main
+from visxp_search.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny corpus, written once."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def examples(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Examples]:
+    """Both modalities of the corpus, decoded."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {
+        modality: load_examples(
+            corpus, modality=modality, cache=cache, sample_rate_hz=SAMPLE_RATE_HZ, progress=lambda *_: None
+        )
+        for modality in ("visual", "audio")
+    }
+
+
+def test_pairs_are_the_same_second_of_the_same_video(examples: dict[str, Examples]) -> None:
+    """Every pair has one file and one second, so its frame and sound overlap in time; every video second is paired."""
+    visual, audio = examples["visual"], examples["audio"]
+    first, second = match_pairs(visual, audio)
+    assert (visual.files[first] == audio.files[second]).all()
+    assert (visual.seconds[first] == audio.seconds[second]).all()
+    assert len(first) == visual.is_video.sum()
+
+
+def test_no_group_is_on_both_sides(examples: dict[str, Examples]) -> None:
+    """Held-out rows share no group with the others, and both sides are there."""
+    for rows in examples.values():
+        assert rows.held_out.any()
+        assert not set(rows.groups[rows.held_out]) & set(rows.groups[~rows.held_out])
+
+
+@pytest.mark.parametrize("modality", ["visual", "audio"])
+def test_resuming_equals_not_having_stopped(
+    modality: str, examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped in its second epoch and started again ends with the same bits."""
+    recipe = tiny_recipe()
+
+    def train(run: Path) -> dict[str, torch.Tensor]:
+        return train_warmstart(
+            examples[modality], recipe, modality=modality, run=run, progress=lambda *_: None
+        ).state_dict()
+
+    whole = train(tmp_path / "whole")
+    save = warmstart._save_state
+
+    def save_and_stop(path: Path, parts: dict[str, object], epoch: int) -> None:
+        save(path, parts, epoch)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(warmstart, "_save_state", save_and_stop)
+        train(tmp_path / "halves")
+    resumed = train(tmp_path / "halves")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_command_trains_and_writes_a_checkpoint(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`visxp train warmstart` lowers the loss, writes a checkpoint that loads, and says so as JSON."""
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(recipe_to_json(tiny_recipe())))
+    out, run = tmp_path / "checkpoint", tmp_path / "run"
+    arguments = [
+        "train",
+        "warmstart",
+        str(corpus),
+        "--out",
+        str(out),
+        "--run",
+        str(run),
+        "--cache",
+        str(tmp_path / "c"),
+    ]
+    assert main([*arguments, "--recipe", str(recipe), "--epochs", "4", "--threads", "1", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    checkpoint = load_checkpoint(out)
+    assert printed["checkpoint"] == checkpoint.checkpoint_id
+    assert checkpoint.provenance["recipe"]["warmstart_visual"]["epochs"] == 4
+    assert "Limits" in (out / "README.md").read_text()
+    for modality in ("visual", "audio"):
+        with (run / f"warmstart_{modality}.csv").open() as lines:
+            losses = [float(row["warmstart/features"]) for row in csv.DictReader(lines)]
+        assert len(losses) == 4
+        assert losses[-1] < losses[0]
+    with np.load(corpus / "teachers.npz") as teachers:
+        assert set(checkpoint.provenance["corpus"]["manifest_rows"].values()) == {
+            len(teachers["visual_file"]),
+            len(teachers["audio_file"]),
+        }
+
+
+def test_wrong_use_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is no corpus, a recipe that is none and a run of other settings end with code 2 and the reason."""
+    options = ["--out", str(tmp_path / "o"), "--run", str(tmp_path / "r"), "--cache", str(tmp_path / "c")]
+    assert main(["train", "warmstart", str(tmp_path), *options]) == 2
+    assert "manifest.csv" in capsys.readouterr().err
+    (tmp_path / "recipe.json").write_text('{"seed": 0}')
+    assert main(["train", "warmstart", str(tmp_path), *options, "--recipe", str(tmp_path / "recipe.json")]) == 2
+    assert "does not fit" in capsys.readouterr().err
+    assert main(["train", "warmstart", str(tmp_path), *options, "--epochs", "3"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_recipe_survives_its_file(tmp_path: Path) -> None:
+    """A recipe read from the file that a run keeps is the recipe itself; a file of another kind is refused."""
+    recipe = tiny_recipe()
+    keep_recipe(tmp_path, recipe)
+    assert recipe_from_file(tmp_path / "recipe.json") == recipe
+    with pytest.raises(UsageError, match="cannot be read"):
+        recipe_from_file(tmp_path / "absent.json")
+
+
+def test_joint_training_brings_pairs_together() -> None:
+    """Joint training ends with a lower contrastive loss than its first heads have, and is the same each time."""
+    random = np.random.default_rng(0)
+    shared = random.standard_normal((60, 4)).astype(np.float32)
+    visual = shared @ random.standard_normal((4, 12)).astype(np.float32)
+    audio = shared @ random.standard_normal((4, 10)).astype(np.float32)
+    groups = np.array([f"g{row // 3}" for row in range(60)])
+
+    def measure(epochs: int) -> float:
+        config = JointConfig(epochs=epochs, batch_size=16, dimensions=4)
+        heads = train_joint(visual, audio, groups, config, seed=0, progress=lambda *_: None)
+        with torch.inference_mode():
+            projected = [head(torch.from_numpy(rows)) for head, rows in zip(heads, (visual, audio), strict=True)]
+        return contrastive_loss(projected[0], projected[1], temperature=0.1).item()
+
+    assert measure(40) < 0.7 * measure(1)
+    assert measure(3) == measure(3)

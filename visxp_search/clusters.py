@@ -1,0 +1,295 @@
+"""Clusters of embeddings: assignment to clusters of wanted sizes, prototypes, and the matching of two clusterings.
+
+Pure functions of tensors; dtype and device follow the input. Training uses them for its pseudo-labels, `cluster_fit`
+for the clusters of an archive.
+
+The assignment solves, for scores S (log-probabilities, or cosines times a sharpness; a constant a row changes nothing)
+
+    max_Q  sum_bk Q_bk S_bk + H(Q) / sharpness    with rows of Q summing to 1 and column k to n_rows * size_k,
+
+whose solution is Q_bk = softmax_k(sharpness * (S_bk + u_k)): the rows' scaling is the softmax, so the *offsets* u (K,)
+are all there is to find. One pass over blocks of rows gives the column sums, and from them the next offsets: millions
+of rows need no memory but one block. This is Sinkhorn-Knopp of [asano2020] with [asano2020b]'s freedom of sizes; the
+latter's published code scales by one over the wanted sizes, so that big clusters come out small.
+
+References:
+    [asano2020] Self-labelling via simultaneous clustering and representation learning, 2020, arXiv:1911.05371.
+    [asano2020b] Labelling unlabelled videos from scratch with multi-modal self-supervision, 2020, arXiv:2006.13662.
+    [cuturi2013] Sinkhorn Distances: Lightspeed Computation of Optimal Transport, 2013, arXiv:1306.0895.
+    [schmitzer2019] Stabilized Sparse Scaling Algorithms for Entropy Regularized Transport Problems, 2019,
+        arXiv:1610.06519: the scaling of the sharpness.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+Blocks = Callable[[], Iterable[Tensor]]
+"""Gives the rows of a score matrix anew at each call, as blocks (n, K); the same rows in the same order."""
+
+MAX_DOUBLINGS = 8
+"""How often `balance_labels` doubles the sharpness: by then it is 256-fold, and plans of distinct scores are hard."""
+
+
+def uniform_sizes(n_clusters: int) -> Tensor:
+    """(K,) float64 equal shares."""
+    return torch.full((n_clusters,), 1 / n_clusters, dtype=torch.float64)
+
+
+def gaussian_sizes(n_clusters: int, *, spread: float = 0.1, seed: int = 0) -> Tensor:
+    """Shares drawn from a normal distribution around 1 / K, as in [asano2020b] section 3.2, the largest first.
+
+    Args:
+        n_clusters: K.
+        spread: standard deviation relative to the mean; draws below a tenth of the mean are raised to it.
+        seed: of the draw.
+
+    Returns:
+        (K,) float64, positive, sums to 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draws = 1 + spread * torch.randn(n_clusters, generator=generator, dtype=torch.float64)
+    sizes = draws.clamp(min=0.1).sort(descending=True).values
+    return sizes / sizes.sum()
+
+
+def sinkhorn_plan(
+    log_probs: Tensor,
+    *,
+    cluster_sizes: Tensor,
+    sharpness: float,
+    tolerance: float = 1e-3,
+    max_iterations: int = 1000,
+) -> Tensor:
+    """The soft assignment of rows to clusters of wanted sizes.
+
+    Args:
+        log_probs: (B, K) finite scores; not modified.
+        cluster_sizes: (K,) wanted shares; positive, sum to 1.
+        sharpness: > 0; higher brings the plan closer to a hard assignment and needs more iterations.
+        tolerance: largest relative deviation of a column's sum from the wanted one.
+        max_iterations: stop here even if the tolerance is not met.
+
+    Returns:
+        (B, K) of the dtype of `log_probs`; rows sum to 1, column k to B * cluster_sizes[k].
+
+    Raises:
+        ValueError: If shapes disagree, sizes are not positive shares, or sharpness is not positive.
+    """
+    offsets = find_offsets(
+        lambda: [log_probs],
+        cluster_sizes=cluster_sizes,
+        sharpness=sharpness,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+    )
+    return soft_assignment(log_probs, offsets=offsets, sharpness=sharpness)
+
+
+def assign_pseudo_labels(
+    log_probs: Tensor,
+    *,
+    cluster_sizes: Tensor,
+    sharpness: float,
+    tolerance: float = 0.02,
+) -> Tensor:
+    """One pseudo-label for each row, so that clusters have the wanted sizes.
+
+    Equal rows get equal labels, so where many rows are the same the sizes can not be met exactly.
+
+    Args:
+        log_probs: (B, K) finite scores; not modified.
+        cluster_sizes: (K,) wanted shares; positive, sum to 1.
+        sharpness: > 0; where the search begins.
+        tolerance: largest relative deviation of a size (or one row, if that is more).
+
+    Returns:
+        (B,) int64 cluster indices in [0, K).
+
+    Raises:
+        ValueError: See `sinkhorn_plan`.
+    """
+    offsets = balance_labels(lambda: [log_probs], cluster_sizes=cluster_sizes, sharpness=sharpness, tolerance=tolerance)
+    return hard_assignment(log_probs, offsets=offsets)
+
+
+def soft_assignment(scores: Tensor, *, offsets: Tensor, sharpness: float) -> Tensor:
+    """(B, K) plan of scores (B, K) under offsets (K,) that were found: rows sum to 1."""
+    return torch.softmax(sharpness * (scores + offsets.to(scores)), dim=1)
+
+
+def hard_assignment(scores: Tensor, *, offsets: Tensor) -> Tensor:
+    """(B,) int64 index of the best cluster of each row of scores (B, K) under offsets (K,)."""
+    return (scores + offsets.to(scores)).argmax(dim=1)  # (B, K) -> (B,)
+
+
+def find_offsets(
+    blocks: Blocks,
+    *,
+    cluster_sizes: Tensor,
+    sharpness: float,
+    start: Tensor | None = None,
+    tolerance: float = 1e-3,
+    max_iterations: int = 1000,
+) -> Tensor:
+    """The offsets under which the soft plan has the wanted sizes, with one block of rows in memory at a time.
+
+    Args:
+        blocks: the scores.
+        cluster_sizes: (K,) wanted shares; positive, sum to 1.
+        sharpness: > 0.
+        start: (K,) offsets to begin with; None for zeros.
+        tolerance: see `sinkhorn_plan`.
+        max_iterations: passes over the blocks.
+
+    Returns:
+        (K,) float64 of mean 0.
+
+    Raises:
+        ValueError: See `sinkhorn_plan`; also if there are no rows, or scores that are not finite.
+    """
+    sizes = _checked_sizes(cluster_sizes, sharpness=sharpness)
+    offsets = torch.zeros_like(sizes) if start is None else start.to(sizes).clone()
+    for _ in range(max_iterations):
+        n_rows, sums = 0, torch.zeros_like(sizes)
+        for scores in blocks():
+            _check_scores(scores, n_clusters=len(sizes))
+            plan = soft_assignment(scores, offsets=offsets, sharpness=sharpness)
+            # A column that no row is near underflows; this keeps its logarithm finite, and its offset then rises.
+            sums += plan.sum(dim=0, dtype=torch.float64).to(sums)
+            n_rows += len(scores)
+        if n_rows == 0:
+            raise ValueError("there are no rows to assign; expected at least one")
+        gap = (n_rows * sizes).log() - sums.clamp(min=torch.finfo(torch.float32).tiny).log()
+        offsets = offsets + gap / sharpness
+        offsets = offsets - offsets.mean()
+        if float((sums / (n_rows * sizes) - 1).abs().max()) <= tolerance:
+            break
+    return offsets
+
+
+def balance_labels(
+    blocks: Blocks,
+    *,
+    cluster_sizes: Tensor,
+    sharpness: float,
+    start: Tensor | None = None,
+    tolerance: float = 0.02,
+    passes: int = 40,
+) -> Tensor:
+    """The offsets under which the *hard* labels have the wanted sizes, with one block of rows in memory at a time.
+
+    The soft plan is found at growing sharpness, each time from the offsets before ([schmitzer2019]), until the sizes of
+    the labels are right; of all offsets tried the best are returned.
+
+    Args:
+        blocks: the scores.
+        cluster_sizes: (K,) wanted shares; positive, sum to 1.
+        sharpness: > 0, where to begin; doubled up to `MAX_DOUBLINGS` times.
+        start: (K,) offsets to begin with; None for zeros.
+        tolerance: largest relative deviation of a size (or one row, if that is more).
+        passes: over the blocks, at most, at each sharpness.
+
+    Returns:
+        (K,) float64 of mean 0.
+
+    Raises:
+        ValueError: See `find_offsets`.
+    """
+    sizes = _checked_sizes(cluster_sizes, sharpness=sharpness)
+    offsets = torch.zeros_like(sizes) if start is None else start.to(sizes).clone()
+    best, best_error = offsets, float("inf")
+    for doubling in range(MAX_DOUBLINGS + 1):
+        beta = sharpness * 2**doubling
+        for _ in range(passes):
+            n_rows, sums, counts = 0, torch.zeros_like(sizes), torch.zeros_like(sizes)
+            for scores in blocks():
+                _check_scores(scores, n_clusters=len(sizes))
+                plan = soft_assignment(scores, offsets=offsets, sharpness=beta)
+                sums += plan.sum(dim=0, dtype=torch.float64).to(sums)
+                counts += torch.bincount(plan.argmax(dim=1), minlength=len(sizes)).to(sums)
+                n_rows += len(scores)
+            if n_rows == 0:
+                raise ValueError("there are no rows to assign; expected at least one")
+            wanted = n_rows * sizes
+            excess = (counts - wanted).abs()
+            error = float((excess / (tolerance * wanted).clamp(min=1)).max())
+            if error < best_error:
+                best, best_error = offsets, error
+            if best_error <= 1:
+                return best
+            soft_error = float((sums / wanted - 1).abs().max())
+            if soft_error <= tolerance / 4:
+                break  # the plan is right and its labels are not: only a sharper one can help
+            gap = wanted.log() - sums.clamp(min=torch.finfo(torch.float32).tiny).log()
+            offsets = offsets + gap / beta
+            offsets = offsets - offsets.mean()
+    return best
+
+
+def update_prototypes(embeddings: Tensor, plan: Tensor, *, prototypes: Tensor) -> Tensor:
+    """Spherical means of rows weighted by a plan.
+
+    Args:
+        embeddings: (B, D) norm 1.
+        plan: (B, K) >= 0.
+        prototypes: (K, D), kept where a cluster has no weight, or members that cancel out.
+
+    Returns:
+        (K, D) norm 1.
+    """
+    means = plan.T.to(embeddings) @ embeddings  # (K, B) @ (B, D) -> (K, D)
+    norms = means.norm(dim=1, keepdim=True)
+    return torch.where(norms > 1e-6, means / norms.clamp(min=1e-6), prototypes)
+
+
+def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int) -> Tensor:
+    """Rows that lie far apart, to begin with: k-means++ for cosine distance, (B, D) -> (K, D).
+
+    Raises:
+        ValueError: If there are fewer rows than clusters.
+    """
+    if n_clusters > len(embeddings):
+        raise ValueError(f"{n_clusters} clusters wanted of {len(embeddings)} embeddings; ask for fewer")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [int(torch.randint(len(embeddings), (1,), generator=generator))]
+    distance = (1 - embeddings @ embeddings[chosen[0]]).clamp(min=0)
+    for _ in range(1, n_clusters):
+        weights = distance.double() + 1e-9  # where all rows are equal, any will do
+        at = torch.rand(1, generator=generator, dtype=torch.float64) * weights.sum()
+        chosen.append(min(int(torch.searchsorted(weights.cumsum(0), at)), len(embeddings) - 1))
+        distance = torch.minimum(distance, (1 - embeddings @ embeddings[chosen[-1]]).clamp(min=0))
+    return embeddings[chosen].clone()
+
+
+def simplified_silhouette(scores: Tensor) -> Tensor:
+    """How much nearer each row is to its own prototype than to the next one, in [0, 1] (Hruschka et al. 2004).
+
+    Args:
+        scores: (B, K) cosines to prototypes, K >= 2.
+
+    Returns:
+        (B,) of 1 - a / b with a, b the cosine distances to the nearest and the second nearest prototype.
+    """
+    nearest = (1 - scores.topk(2, dim=1).values).clamp(min=0)  # (B, 2)
+    return 1 - nearest[:, 0] / nearest[:, 1].clamp(min=1e-9)
+
+
+def _checked_sizes(cluster_sizes: Tensor, *, sharpness: float) -> Tensor:
+    sizes = cluster_sizes.detach().double()
+    if sizes.ndim != 1 or len(sizes) == 0 or not bool((sizes > 0).all()) or abs(float(sizes.sum()) - 1) > 1e-6:
+        raise ValueError(
+            f"cluster_sizes of shape {tuple(cluster_sizes.shape)} sum to {float(sizes.sum())}; expected positive "
+            f"shares (K,) that sum to 1"
+        )
+    if not sharpness > 0:
+        raise ValueError(f"sharpness {sharpness} must be positive")
+    return sizes
+
+
+def _check_scores(scores: Tensor, *, n_clusters: int) -> None:
+    if scores.ndim != 2 or scores.shape[1] != n_clusters:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}; expected (B, {n_clusters})")
+    if not bool(torch.isfinite(scores).all()):
+        raise ValueError("scores hold values that are not finite; expected log-probabilities or similarities")
