@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from av.container import InputContainer  # noqa: TID251 (decode.py and its parts are the one reader of media)
-from av.video.stream import VideoStream  # noqa: TID251
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from visxp_search.decode_file import MediaStream, find_zero, time_base_of
 

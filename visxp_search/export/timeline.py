@@ -40,7 +40,7 @@ def write_fcpxml(cuts: Sequence[Cut], path: Path, *, title: str, overwrite: bool
     """Write Final Cut Pro X's XML with OpenTimelineIO's adapter for it, which is installed separately.
 
     Raises:
-        UsageError: If there is no such adapter, or `path` is taken.
+        UsageError: If there is no such adapter, it cannot write these rates (29.97 is one), or `path` is taken.
     """
     if FCPX_ADAPTER not in otio.adapters.available_adapter_names():
         raise UsageError(
@@ -48,7 +48,10 @@ def write_fcpxml(cuts: Sequence[Cut], path: Path, *, title: str, overwrite: bool
             "or choose --to otio, which current editors open"
         )
     check_free(path, overwrite=overwrite)
-    text = otio.adapters.write_to_string(make_timeline(cuts, title=title), adapter_name=FCPX_ADAPTER)
+    try:
+        text = otio.adapters.write_to_string(make_timeline(cuts, title=title), adapter_name=FCPX_ADAPTER)
+    except (otio.exceptions.OTIOError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise UsageError(f"OpenTimelineIO's FCPXML adapter cannot write this ({exc}); choose --to otio") from exc
     write_text(path, text, overwrite=overwrite)
     return [path]
 
