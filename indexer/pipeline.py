@@ -13,14 +13,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from indexer.plan import FoundFile, Refusal, find_files, id_of_unreadable, is_done
 from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, run_worker
 from visxp_search.clips import Clip
 from visxp_search.decode import MediaInfo
 from visxp_search.embed import Embedder
-from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload
+from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
 
 class Progress(Protocol):
@@ -271,7 +269,7 @@ class _Run:
         record = self.records[_record_of(worker).video_id]  # another path may have been added meanwhile
         points = self.store.seconds_of(record.video_id, with_vectors=tuple(self.embedder.specs))
         self.records[record.video_id] = replace(
-            record, status=DONE, seconds_done=len(points), error=complaint, vectors=_mean_vectors(points)
+            record, status=DONE, seconds_done=len(points), error=complaint, vectors=mean_vectors(points)
         )
         self.unsettled.append(record.video_id)
         self._release_path(file, keep=record.video_id)
@@ -352,18 +350,6 @@ def _first_missing_block(stored: set[int]) -> int:
     while all(second in stored for second in range(first, first + BLOCK_SECONDS)):
         first += BLOCK_SECONDS
     return first
-
-
-def _mean_vectors(points: Sequence[SecondPoint]) -> dict[str, Any]:
-    """Vector name -> normalised mean over the seconds that have it."""
-    names = {name for point in points for name in point.vectors}
-    means = {}
-    for name in sorted(names):
-        mean = np.mean([point.vectors[name] for point in points if name in point.vectors], axis=0)
-        norm = float(np.linalg.norm(mean))
-        if norm > 1e-6:
-            means[name] = (mean / norm).astype(np.float32)
-    return means
 
 
 def _facts(info: MediaInfo) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visxp_search.clips import Clip
-from visxp_search.embed import Embedder, Embeddings, load_embedder
+from visxp_search.embed import IMPORTED_PREFIX, Embedder, Embeddings, ImportedFeatures, load_embedder
 from visxp_search.errors import DecodeError, UsageError
 from visxp_search.search import (
     Moment,
@@ -35,7 +35,7 @@ from visxp_search.search import (
     moment_query,
     sound_query,
 )
-from visxp_search.store import Filter, Store, VideoRecord, open_store
+from visxp_search.store import Filter, Store, VideoRecord, check_info, open_store
 
 if TYPE_CHECKING:
     from indexer.pipeline import AddReport, Progress
@@ -96,9 +96,20 @@ def open_index(
         CheckpointError: If the model cannot be loaded.
         CollectionError: If the index cannot be opened, is in use, or belongs to another checkpoint.
     """
-    embedder = load_embedder(model, device=device)
-    dims = {name: spec.length for name, spec in embedder.specs.items()}
-    store = open_store(location, checkpoint=embedder.checkpoint_id, create=dims if create else None)
+    if create:
+        embedder = load_embedder(model, device=device)
+        dims = {name: spec.length for name, spec in embedder.specs.items()}
+        return Index(open_store(location, checkpoint=embedder.checkpoint_id, create=dims), embedder)
+    store = open_store(location, checkpoint=None)
+    try:
+        info = store.info
+        if model is None and info.checkpoint.startswith(IMPORTED_PREFIX):
+            return Index(store, ImportedFeatures(info.checkpoint, info.dims))
+        embedder = load_embedder(model, device=device)
+        check_info(info, wanted_checkpoint=embedder.checkpoint_id, location=store.location)
+    except BaseException:
+        store.close()
+        raise
     return Index(store, embedder)
 
 

@@ -15,6 +15,7 @@ import typer
 from visxp_search.commands import index, search, train
 from visxp_search.commands.demo import demo
 from visxp_search.commands.embed import embed
+from visxp_search.commands.export import export
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
 from visxp_search.errors import UsageError, VisxpError
 
@@ -23,6 +24,7 @@ app.add_typer(index.app, name="index")
 app.add_typer(search.app, name="search")
 app.add_typer(train.app, name="train")
 app.command("embed")(embed)
+app.command("export")(export)
 app.command("demo")(demo)
 
 

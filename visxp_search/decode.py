@@ -1,7 +1,8 @@
 """Reads media files: the one place that talks to PyAV and Pillow.
 
-`probe` says what a file is, `decode_clips` streams its seconds, `decode_waveform` gives a stretch of sound,
-`decode_image` one picture. Every error of a library becomes a `DecodeError` here, and nothing is written to stderr.
+`probe` says what a file is, `read_timing` how editors count its frames, `decode_clips` streams its seconds,
+`decode_waveform` gives a stretch of sound, `decode_image` one picture. Every error of a library becomes a `DecodeError`
+here, and nothing is written to stderr.
 
 Clips are read in two passes. Pass 1 only demuxes, so it knows the time of every frame and, by `frame_plan`, which
 packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted frame does not come out, or anything goes
@@ -53,6 +54,13 @@ from visxp_search.decode_pictures import (
 )
 from visxp_search.decode_scan import Scan, scan_packets
 from visxp_search.decode_sound import Waveform, decode_sound
+from visxp_search.decode_timing import (
+    MediaTiming,
+    find_exact_rate,
+    find_square_size,
+    find_start_seconds,
+    find_start_timecode,
+)
 from visxp_search.errors import DecodeError
 from visxp_search.frame_plan import NO_FRAME, PacketTable, choose_frames, has_reliable_times, pick_frames
 from visxp_search.sound_line import SoundLine
@@ -61,10 +69,12 @@ __all__ = [
     "ClipReader",
     "DecodeLimits",
     "MediaInfo",
+    "MediaTiming",
     "decode_clips",
     "decode_image",
     "decode_waveform",
     "probe",
+    "read_timing",
 ]
 
 log = logging.getLogger(__name__)
@@ -159,6 +169,32 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
         duration = scan_packets(path, limits, stop_second=None, damage=Damage()).end_seconds
     limits.check_seconds(duration, path=path, n_bytes=n_bytes)
     return replace(info, duration_seconds=duration, n_seconds=count_seconds(duration))
+
+
+def read_timing(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -> MediaTiming:
+    """Say at what rate, from which timecode on and in which shape a file is to be cut.
+
+    Raises:
+        DecodeError: If it is not a readable media file with picture or sound, or breaks the limits.
+    """
+    path, limits = Path(path), limits or DecodeLimits()
+    info = probe(path, limits=limits)
+    if info.kind == "image":
+        return MediaTiming("image", 0.0, width=info.width, height=info.height)
+    with open_media(path, limits) as container:
+        video, audio = choose_streams(container, path)
+        width, height = find_square_size(video, info.width, info.height) if video else (0, 0)
+        return MediaTiming(
+            kind=info.kind,
+            duration_seconds=info.duration_seconds,
+            rate=find_exact_rate(video) if video else None,
+            start_timecode=find_start_timecode(container, video),
+            width=width,
+            height=height,
+            picture_start_seconds=find_start_seconds(container, video) if video else 0.0,
+            sound_start_seconds=find_start_seconds(container, audio) if audio else None,
+            n_channels=audio.channels if audio else 0,
+        )
 
 
 def decode_clips(

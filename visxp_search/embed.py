@@ -18,6 +18,8 @@ from visxp_search.errors import CheckpointError
 
 ENTRY_POINT_GROUP = "visxp.encoders"
 DEFAULT_ENCODER = "l3net"
+IMPORTED_PREFIX = "dane-"
+"""With this the checkpoint name of an index begins whose features were imported, and not made by an encoder of ours."""
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -106,6 +108,28 @@ def load_embedder(model: str | Path | None = None, *, device: str | None = None)
         )
     embedder: Embedder = plugins[name].load()(path, device)
     return embedder
+
+
+class ImportedFeatures:
+    """Stands for the encoder of an index of imported features, which is not here: indexed moments can be asked with."""
+
+    frame_size = 1
+    sample_rate_hz = 1
+
+    def __init__(self, checkpoint_id: str, dims: Mapping[str, int]) -> None:
+        self.checkpoint_id = checkpoint_id
+        self.specs: Mapping[str, VectorSpec] = {name: VectorSpec(length, (name,)) for name, length in dims.items()}
+
+    def embed(self, clips: Sequence[Clip]) -> Embeddings:
+        """Nothing can be embedded.
+
+        Raises:
+            CheckpointError: Always.
+        """
+        raise CheckpointError(
+            f"this index holds imported features ({self.checkpoint_id}), whose encoder is not here; ask with one of "
+            f"its own moments: visxp search moment VIDEO@S"
+        )
 
 
 def load_l3net(path: Path | None = None, device: str | None = None) -> Embedder:

@@ -23,3 +23,7 @@ class CheckpointError(VisxpError):
 
 class CollectionError(VisxpError):
     """An index cannot be opened, belongs to another checkpoint or schema, or is in use."""
+
+
+class ExchangeError(VisxpError):
+    """What another program wrote cannot be read, or is refused because it could do harm."""

@@ -407,6 +407,18 @@ def check_vectors(vectors: Mapping[str, npt.NDArray[np.float32]], dims: Mapping[
             raise ValueError(f"{which} has norm {norm}; expected a finite vector of norm 1")
 
 
+def mean_vectors(points: Sequence[SecondPoint]) -> dict[str, npt.NDArray[np.float32]]:
+    """Vector name -> normalised mean over the seconds that have it; the vectors of a `VideoRecord`."""
+    names = {name for point in points for name in point.vectors}
+    means = {}
+    for name in sorted(names):
+        mean = np.mean([point.vectors[name] for point in points if name in point.vectors], axis=0)
+        norm = float(np.linalg.norm(mean))
+        if norm > 1e-6:
+            means[name] = (mean / norm).astype(np.float32)
+    return means
+
+
 def check_vector_name(name: str, dims: Mapping[str, int]) -> None:
     """Refuse a vector name that the collection does not have.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from visxp_search.commands.exchange import index_export, index_import
 from visxp_search.commands.shared import (
     DEFAULT_WORKERS,
     EXIT_SOME_FAILED,
@@ -21,6 +22,8 @@ from visxp_search.commands.shared import (
 )
 
 app = group("Put videos into an index, and look after it.")
+app.command("export")(index_export)
+app.command("import")(index_import)
 
 
 @app.command("add")
