@@ -19,7 +19,9 @@ def write_card(provenance: Mapping[str, Any], networks: Networks) -> str:
     """The card as Markdown with the front matter that model hubs read."""
     architecture = networks.architecture
     spectrogram = architecture.spectrogram
-    stages = "\n".join(f"{n}. {STAGES.get(stage, stage)}" for n, stage in enumerate(provenance["stages"], start=1))
+    stages = "\n".join(
+        f"{n}. {STAGES.get(stage, stage)}" for n, stage in enumerate(provenance.get("stages", []), start=1)
+    )
     return f"""---
 license: apache-2.0
 library_name: visxp-search
@@ -48,7 +50,7 @@ The full recipe stands in `config.json`.
 
 {_describe_measures(provenance)}
 
-One run, seed {provenance["recipe"]["seed"]}.
+One run, seed {provenance.get("recipe", {}).get("seed", "not recorded")}.
 
 ## Limits
 

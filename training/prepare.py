@@ -7,6 +7,7 @@ looked for at the end.
 """
 
 import json
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -64,17 +65,30 @@ def prepare_shards(
     missing = [number for number, run in enumerate(runs) if not _is_done(out, number, run)]
     done = len(videos) - sum(len(runs[number]) for number in missing)
     progress("prepare", done, len(videos))
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    for number in _write_all(runs, missing, out, sample_rate_hz=sample_rate_hz, workers=workers):
+        done += len(runs[number])
+        progress("prepare", done, len(videos))
+    return _summarise(out, len(runs))
+
+
+def _write_all(
+    runs: list[list[Video]], missing: list[int], out: Path, *, sample_rate_hz: int, workers: int
+) -> Iterator[int]:
+    """Write the missing runs, several at a time, and give the number of each that is done."""
+    if workers == 1 or len(missing) < 2:
+        for number in missing:
+            write_shard(runs[number], out, number, sample_rate_hz)
+            yield number
+        return
+    with ProcessPoolExecutor(max_workers=workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = {pool.submit(write_shard, runs[number], out, number, sample_rate_hz): number for number in missing}
         try:
             for future in as_completed(waiting):
                 future.result()
-                done += len(runs[waiting[future]])
-                progress("prepare", done, len(videos))
+                yield waiting[future]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return _summarise(out, len(runs))
 
 
 def write_shard(videos: list[Video], out: Path, number: int, sample_rate_hz: int) -> None:

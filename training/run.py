@@ -20,9 +20,12 @@ from training.config import Recipe, recipe_to_json
 from training.corpus import Examples, load_examples, match_pairs
 from training.data import load_pairs
 from training.distributed import join_workers
+from training.evaluate import evaluate, write_evaluation
 from training.joint import train_joint
 from training.metrics import mean_average_precision, nearest_neighbour_accuracy, neighbour_overlap, paired_recall
+from training.package import package_checkpoint
 from training.pairs import set_centres
+from training.report import write_report
 from training.selflabel import train_selflabel
 from training.state import read_rows
 from training.warmstart import build_encoder, compute_features, train_warmstart
@@ -224,6 +227,49 @@ def run_stage(
             checkpoint_id = save_checkpoint(out, networks, provenance=provenance, card=card)
         workers.wait()
     return {**last, "checkpoint": checkpoint_id}
+
+
+def run_evaluate(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    *,
+    run: Path | None,
+    cache: Path | None,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure a checkpoint and write `evaluation.json` and `report.html`; see `evaluate.evaluate`."""
+    rate = load_checkpoint(checkpoint).networks.architecture.spectrogram.sample_rate_hz
+    pairs, _ = load_pairs(data, cache=cache, sample_rate_hz=rate, progress=progress)
+    evaluation, shown = evaluate(checkpoint, pairs, seed=seed, device=device, progress=progress)
+    out.mkdir(parents=True, exist_ok=True)
+    write_evaluation(out / "evaluation.json", evaluation)
+    write_report(out / "report.html", evaluation, shown, run=run)
+    return evaluation
+
+
+def run_all(
+    corpus: Path, out: Path, recipe: Recipe, *, run: Path, cache: Path, device: torch.device, progress: Progress
+) -> dict[str, Any]:
+    """All stages of a recipe, each from the checkpoint before it, each evaluated; then the package.
+
+    Checkpoints lie in `run/checkpoint_<stage>`, evaluations in `run/evaluation_<stage>`: together they say what each
+    stage adds.
+
+    Returns:
+        As `package_checkpoint`.
+    """
+    checkpoint = run / "checkpoint_warmstart"
+    run_warmstart(corpus, checkpoint, recipe, run=run, cache=cache, progress=progress)
+    options: dict[str, Any] = {"run": run, "cache": cache, "device": device, "progress": progress}
+    run_evaluate(checkpoint, corpus, run / "evaluation_warmstart", seed=recipe.seed, **options)
+    for stage in ("avc", "selflabel"):
+        start, checkpoint = checkpoint, run / f"checkpoint_{stage}"
+        run_stage(stage, corpus, checkpoint, recipe, start=start, **options)
+        run_evaluate(checkpoint, corpus, run / f"evaluation_{stage}", seed=recipe.seed, **options)
+    return package_checkpoint(checkpoint, out, evaluation=run / "evaluation_selflabel" / "evaluation.json")
 
 
 def _architecture(recipe: Recipe) -> Architecture:

@@ -168,6 +168,100 @@ def train_selflabel(
     _run_stage("selflabel", settings, data, out, run, start, cache, device, as_json=as_json, quiet=quiet)
 
 
+@app.command("evaluate")
+def train_evaluate(
+    data: DataArgument,
+    checkpoint: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="Checkpoint folder to measure.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for evaluation.json and report.html.")],
+    run: Annotated[Path | None, typer.Option("--run", metavar="RUN", help="Run folder whose logs are drawn.")] = None,
+    cache: CacheOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the untrained network, negatives and draws.")] = 0,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a checkpoint on held-out groups beside baselines, as JSON and as a page with plots.
+
+    Correspondence, retrieval by picture, by sound and across, clusters, a linear probe, and the same moment in bad
+    copies; with bootstrap intervals.
+
+    Example: `visxp train evaluate shards --model runs/sl/checkpoint --out runs/sl/evaluation --run runs/sl`
+    """
+    from training.run import run_evaluate
+    from visxp_search.checkpoint import available_device
+    from visxp_search.console import StepProgress, say
+
+    _set_threads(threads)
+    torch_device = available_device(device)
+    with StepProgress(quiet=quiet or as_json) as progress:
+        evaluation = run_evaluate(
+            checkpoint, data, out, run=run, cache=cache, seed=seed, device=torch_device, progress=progress
+        )
+    if as_json:
+        print_json(evaluation)
+    elif not quiet:
+        say(f"{len(evaluation['tables'])} tables written to {out / 'report.html'} and {out / 'evaluation.json'}")
+
+
+@app.command("package")
+def train_package(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint of the last stage.")],
+    out: OutOption,
+    evaluation: Annotated[
+        Path | None, typer.Option("--evaluation", metavar="FILE", help="evaluation.json of this checkpoint.")
+    ] = None,
+    max_megabytes: Annotated[float, typer.Option("--max-megabytes", help="Refuse to write more weights.")] = 20.0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the checkpoint to hand out: weights, config and a card with what was measured.
+
+    Example: `visxp train package runs/sl/checkpoint --evaluation runs/sl/evaluation/evaluation.json --out release`
+    """
+    from training.package import package_checkpoint
+    from visxp_search.console import say
+
+    packaged = package_checkpoint(checkpoint, out, evaluation=evaluation, max_megabytes=max_megabytes)
+    if as_json:
+        print_json(packaged)
+    elif not quiet:
+        say(f"checkpoint {packaged['checkpoint']} ({packaged['megabytes']} MB) written to {out}")
+
+
+@app.command("run")
+def train_run(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder with manifest.csv and teachers.npz.")],
+    out: OutOption,
+    run: RunOption,
+    cache: Annotated[Path, typer.Option("--cache", metavar="CACHE", help="Folder for decoded media (some GB).")],
+    recipe: RecipeOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run all stages of one recipe: warm start, correspondence, self-labelling, evaluation of each, package.
+
+    Goes on where it stopped. Each stage's checkpoint and evaluation stay in the run folder.
+
+    Example: `visxp train run corpus --out checkpoint --run runs/all --cache runs/cache --recipe recipe.json`
+    """
+    from training.run import run_all
+    from visxp_search.checkpoint import available_device
+    from visxp_search.console import StepProgress, say
+
+    settings = _load_recipe(recipe)
+    _set_threads(threads)
+    torch_device = available_device(device)
+    with StepProgress(quiet=quiet or as_json) as progress:
+        packaged = run_all(corpus, out, settings, run=run, cache=cache, device=torch_device, progress=progress)
+    if as_json:
+        print_json(packaged)
+    elif not quiet:
+        say(f"checkpoint {packaged['checkpoint']} ({packaged['megabytes']} MB) written to {out}; see {run}")
+
+
 def _run_stage(
     stage: str,
     settings: "Recipe",
