@@ -46,23 +46,24 @@ def crop(frames: Frames) -> Frames:
 
 def mirror(frames: Frames) -> Frames:
     """Left and right exchanged."""
-    return np.ascontiguousarray(frames[..., ::-1])
+    mirrored: Frames = np.ascontiguousarray(frames[..., ::-1])
+    return mirrored
 
 
 def brighten(frames: Frames) -> Frames:
     """30 % brighter."""
-    return np.clip(frames * 1.3, 0, 255).astype(np.uint8)
+    return _to_uint8(frames * 1.3)
 
 
 def darken(frames: Frames) -> Frames:
     """30 % darker."""
-    return (frames * 0.7).astype(np.uint8)
+    return _to_uint8(frames * 0.7)
 
 
 def add_grain(frames: Frames) -> Frames:
     """White noise of 10 grey levels."""
     noise = np.random.default_rng(0).normal(0, 10, frames.shape)
-    return np.clip(frames + noise, 0, 255).astype(np.uint8)
+    return _to_uint8(frames + noise)
 
 
 def add_noise(waveforms: Waveforms) -> Waveforms:
@@ -92,6 +93,10 @@ def narrow(waveforms: Waveforms) -> Waveforms:
     spectrum = np.fft.rfft(waveforms.astype(np.float64))
     hertz = np.fft.rfftfreq(waveforms.shape[1], 1 / waveforms.shape[1])  # a second has sample_rate_hz samples
     return _to_int16(np.fft.irfft(spectrum * (hertz < 4000), n=waveforms.shape[1]))
+
+
+def _to_uint8(frames: npt.NDArray[np.floating[Any]]) -> Frames:
+    return frames.clip(0, 255).astype(np.uint8)
 
 
 def _to_int16(sound: npt.NDArray[np.floating[Any]]) -> Waveforms:
