@@ -26,6 +26,7 @@ class WarmstartConfig:
         weight_decay: of AdamW, on matrices and kernels only.
         loss_weights: term -> weight; the terms are those of `losses.warmstart_losses`.
         mixup: share of examples that are mixed with another one (sounds only).
+        warmup: share of the steps in which the learning rate rises.
     """
 
     epochs: int
@@ -34,6 +35,7 @@ class WarmstartConfig:
     weight_decay: float
     loss_weights: dict[str, float]
     mixup: float = 0.0
+    warmup: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,12 @@ class Recipe:
     audio: AudioConfig = field(default_factory=AudioConfig)
     warmstart_visual: WarmstartConfig = field(
         default_factory=lambda: WarmstartConfig(
-            epochs=18,
+            epochs=14,
             batch_size=64,
             learning_rate=2e-3,
             weight_decay=0.02,
-            loss_weights={"warmstart/features": 1.0, "warmstart/relations": 10.0, "warmstart/classes": 0.1},
+            loss_weights={"warmstart/features": 1.0, "warmstart/classes": 0.1},
+            warmup=0.1,
         )
     )
     warmstart_audio: WarmstartConfig = field(

@@ -83,7 +83,10 @@ def train_warmstart(
     steps_per_epoch = len(rows) // config.batch_size
     optimizer = _build_optimizer([encoder, heads], config)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=config.learning_rate, total_steps=steps_per_epoch * config.epochs
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=steps_per_epoch * config.epochs,
+        pct_start=config.warmup,
     )
     parts = {"encoder": encoder, "heads": heads, "optimizer": optimizer, "schedule": schedule}
     state_path = run / f"warmstart_{modality}.pt"

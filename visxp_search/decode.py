@@ -4,9 +4,9 @@
 `decode_image` one picture. Every error of a library becomes a `DecodeError` here, and nothing is written to stderr.
 
 Clips are read in two passes. Pass 1 only demuxes, so it knows the time of every frame and, by `frame_plan`, which
-packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted frame does not come out, or anything at
-all goes wrong, everything is decoded in order instead (`method="sequential"`, the slow and obvious reference): same
-bits, more time.
+packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted frame does not come out, or anything goes
+wrong, everything is decoded in order instead (`method="sequential"`, the slow and obvious reference): same bits, more
+time. Only where packets are lost and nothing notices may the two differ, in pictures that refer to the lost ones.
 
 Pictures are not deinterlaced. Sound is always decoded from the file's beginning, as coders carry state (noise
 generators, resampling phase) that makes sound after a seek differ in its last bits.
@@ -40,6 +40,7 @@ from visxp_search.decode_file import (
     find_rate,
     find_zero,
     open_media,
+    prepare_decoder,
     time_base_of,
 )
 from visxp_search.decode_pictures import (
@@ -75,10 +76,10 @@ EXIF_ORIENTATION = 0x0112
 STORES_DURATION = {"mov", "matroska", "avi", "flv", "asf", "flac", "wav", "w64", "aiff", "caf", "mxf"}
 """Containers whose duration is written down; elsewhere it is estimated, and no proof that something is missing."""
 SKIPS_WELL = {
-    *("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"),
+    *("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9", "av1"),
     *("mjpeg", "prores", "dnxhd", "dvvideo"),
 }
-"""Decoders that are known to give the same frames when packets that they do not need are left out."""
+"""Codecs whose decoders are known to give the same frames when packets that they do not need are left out."""
 DURATION_TOLERANCE_SECONDS = 0.25
 """Coders pad the last packet; within this the container's duration is right and the packets' is not."""
 MIN_MISSING_SECONDS = 1.0
@@ -140,6 +141,7 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
         video, audio = choose_streams(container, path)
         if video is not None:
             limits.check_picture(video.codec_context.width, video.codec_context.height, path=path)
+            prepare_decoder(video, limits)
         duration = _find_duration(container, [stream for stream in (video, audio) if stream is not None])
         width, height = find_shown_size(container, video) if video else (0, 0)
         info = MediaInfo(
@@ -150,8 +152,8 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
             width=width,
             height=height,
             frames_per_second=find_rate(video) if video else 0.0,
-            video_codec=video.codec_context.name if video else "",
-            audio_codec=audio.codec_context.name if audio else "",
+            video_codec=video.codec_context.codec.canonical_name if video else "",
+            audio_codec=audio.codec_context.codec.canonical_name if audio else "",
         )
     if duration <= 0:  # not written down: streamed Matroska, raw elementary streams
         duration = scan_packets(path, limits, stop_second=None, damage=Damage()).end_seconds
@@ -224,6 +226,7 @@ def decode_waveform(
     path, limits = Path(path), limits or DecodeLimits()
     if not probe(path, limits=limits).has_audio:
         raise DecodeError(f"{path}: has no sound; give a file with an audio track")
+    n_bytes = check_file(path)
     start = round(start_seconds * sample_rate_hz)
     stop = None if stop_seconds is None else round(stop_seconds * sample_rate_hz)
     line = SoundLine(sample_rate_hz=sample_rate_hz)
@@ -233,6 +236,7 @@ def decode_waveform(
         first = second * sample_rate_hz
         if stop is not None and first >= stop:
             break
+        limits.check_seconds(second, path=path, n_bytes=n_bytes)
         if first + sample_rate_hz <= start:
             continue
         gap = first - start - n_samples
@@ -391,6 +395,8 @@ class ClipReader(Iterator[Clip]):
     def _decode_planned(self, table: PacketTable, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
         if self.info.video_codec not in SKIPS_WELL:
             raise PlanFailedError(f"codec {self.info.video_codec} is not known to skip well")
+        if self._damage.n_packets or self._damage.n_reads:
+            raise PlanFailedError("it is damaged, so that what seems not to matter may do")
         if self._scanned.n_untimed or not has_reliable_times(table):
             raise PlanFailedError("its time stamps are missing or out of order")
         wanted = choose_frames(table, start_second=first, stop_second=self.stop_second)
@@ -414,7 +420,7 @@ def _find_missing(scan: Scan, info: MediaInfo) -> str:
     """Say how much is missing at the end of a file; empty if nothing is."""
     stores_duration = not STORES_DURATION.isdisjoint(info.container.split(","))
     # Some containers count their duration from their start, some from zero.
-    missing = info.duration_seconds - scan.end_seconds - max(0.0, scan.start_seconds)
+    missing = info.duration_seconds - scan.end_seconds - scan.start_seconds
     n_there = count_seconds(_find_end(scan, info))
     if scan.is_whole and stores_duration and missing > MIN_MISSING_SECONDS and n_there < info.n_seconds:
         return f"truncated: {n_there} of {info.n_seconds} seconds could be read"

@@ -2,7 +2,6 @@
 
 A part of `decode.py`, whose users need nothing of this file but `DecodeLimits`.
 """
-# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
 
 from __future__ import annotations  # av.packet.Packet is generic for type checkers only
 
@@ -199,6 +198,8 @@ def read_packets(
                 elif packet.size:  # an empty packet would tell the decoder that the stream is over
                     yield cast("Packet[AnyStream]", packet)
             return
+        except IndexError:  # PyAV stumbles, but only at the end, over streams that begin in the middle of a file
+            return
         except FFmpegError:
             if damage:
                 damage.n_reads += 1
@@ -227,7 +228,12 @@ def time_base_of(stream: MediaStream) -> Fraction:
 
 def find_zero(container: InputContainer, stream: MediaStream) -> int:
     """The container's start in ticks of a stream."""
-    return round(Fraction(container.start_time or 0, MICROSECONDS) / time_base_of(stream))
+    return round(Fraction(start_of(container), MICROSECONDS) / time_base_of(stream))
+
+
+def start_of(container: InputContainer) -> int:
+    """The container's start in microseconds; what lies before 0 only primes the decoders and is never shown."""
+    return max(0, container.start_time or 0)
 
 
 def ticks_per_frame(video: VideoStream) -> int:

@@ -2,7 +2,6 @@
 
 A part of `decode.py`.
 """
-# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
 
 from __future__ import annotations  # av.packet.Packet is generic for type checkers only
 

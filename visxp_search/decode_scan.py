@@ -2,7 +2,6 @@
 
 A part of `decode.py`.
 """
-# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
 
 from __future__ import annotations  # av.packet.Packet is generic for type checkers only
 
@@ -25,6 +24,7 @@ from visxp_search.decode_file import (
     find_zero,
     open_media,
     read_packets,
+    start_of,
     ticks_per_frame,
     time_base_of,
 )
@@ -124,7 +124,7 @@ def scan_packets(path: Path, limits: DecodeLimits, *, stop_second: int | None, d
         pictures = tracks[video.index] if video else None
         if video is not None and pictures is not None:
             pictures.default_duration = ticks_per_frame(video)
-        start_seconds = (container.start_time or 0) / MICROSECONDS
+        start_seconds = start_of(container) / MICROSECONDS
         for packet in read_packets(container, *streams, damage=damage):
             track = tracks[packet.stream_index]
             track.add(packet)

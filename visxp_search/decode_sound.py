@@ -2,7 +2,6 @@
 
 A part of `decode.py`.
 """
-# ruff: noqa: TID251 (decode.py and its parts are the one reader of media)
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
+from av.filter import Graph
 
 from visxp_search.decode_file import (
     Damage,
@@ -41,13 +40,13 @@ def decode_sound(path: Path, limits: DecodeLimits, line: SoundLine, damage: Dama
                 damage.count_sound()
                 continue
             start = None if frame.pts is None else float((frame.pts - zero) * time_base)
-            if run is None or not run.is_continued_by(frame, start):
-                if run is not None:
-                    yield from line.add(*run.finish())
-                if start is None:
-                    start = line.end / line.sample_rate_hz
-                run = _SoundRun(frame, start_seconds=start, sample_rate_hz=line.sample_rate_hz)
+            if run is not None and not run.is_continued_by(frame, start):
+                yield from line.add(*run.finish())
+                run = None
+            if start is None:
+                start = line.end / line.sample_rate_hz
             try:
+                run = run or _SoundRun(frame, start_seconds=start, sample_rate_hz=line.sample_rate_hz)
                 samples = run.add(frame)
             except (FFmpegError, ValueError):
                 damage.count_sound()
@@ -67,7 +66,7 @@ class _SoundRun:
         self._start_seconds = start_seconds
         self._n_received = 0
         self._position = round(start_seconds * sample_rate_hz)
-        self._resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
+        self._resampler = _make_resampler(first, sample_rate_hz=sample_rate_hz)
 
     def is_continued_by(self, frame: AudioFrame, start_seconds: float | None) -> bool:
         """Whether a frame is of the same kind and begins where the run ends."""
@@ -87,11 +86,45 @@ class _SoundRun:
         return self._collect(None)
 
     def _collect(self, frame: AudioFrame | None) -> tuple[int, Waveform]:
-        resampled = [part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame) if part is not None]
-        samples = np.concatenate([np.zeros(0, dtype=np.float32), *resampled]).astype(np.float32)
         position = self._position
+        self._resampler.push(frame)
+        resampled = list(_pull_all(self._resampler))
+        if not resampled:
+            return position, np.zeros(0, dtype=np.float32)
+        samples = np.concatenate(resampled)
         self._position += len(samples)
         return position, np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).clip(-1.0, 1.0)
+
+
+def _make_resampler(frame: AudioFrame, *, sample_rate_hz: int) -> Graph:
+    """A filter from the frame's kind of sound to mono float32; `av.AudioResampler` is the same, but starts threads."""
+    graph = Graph()
+    graph.threads = 1
+    nodes = (
+        graph.add(
+            "abuffer",
+            sample_rate=str(frame.sample_rate),
+            sample_fmt=frame.format.name,
+            channel_layout=frame.layout.name,
+            time_base=f"1/{frame.sample_rate}",
+        ),
+        graph.add("aresample", rematrix_maxval="1"),  # average channels; by default loud ones add up beyond 1
+        graph.add("aformat", sample_rates=str(sample_rate_hz), sample_fmts="flt", channel_layouts="mono"),
+        graph.add("abuffersink"),
+    )
+    graph.link_nodes(*nodes).configure()
+    graph.set_audio_frame_size(sample_rate_hz)  # pieces of a second, as each piece costs more than its samples
+    return graph
+
+
+def _pull_all(resampler: Graph) -> Iterator[Waveform]:
+    """Yield the (n,) samples that a resampler has ready."""
+    while True:
+        try:
+            piece = resampler.pull()
+        except (BlockingIOError, EOFError):
+            return
+        yield piece.to_ndarray().reshape(-1).astype(np.float32)
 
 
 def _describe_sound(frame: AudioFrame) -> tuple[str, str, int]:

@@ -73,8 +73,9 @@ def has_reliable_times(table: PacketTable) -> bool:
     order = np.argsort(table.pts, kind="stable")
     sorted_pts = table.pts[order]
     is_unique = bool(np.all(sorted_pts[1:] > sorted_pts[:-1]))
-    displacement = np.abs(order - np.arange(len(order)))
-    return is_unique and (len(order) == 0 or int(displacement.max()) <= MAX_REORDER)
+    displacement = np.abs(order - np.arange(len(order))).max(initial=0)
+    is_exact = int(np.abs(table.pts).max(initial=0)) * table.time_base.numerator < 2**61
+    return is_unique and is_exact and int(displacement) <= MAX_REORDER
 
 
 def choose_frames(table: PacketTable, *, start_second: int, stop_second: int) -> npt.NDArray[np.int64]:

@@ -72,7 +72,8 @@ def search_clip(
         hidden = _exclusions(opened.store, exclude, file, exclude_self, whole=start == "0" and end is None)
         options: dict[str, Any] = {"mode": mode, "top": top, "per_video": per_video, "exclude": hidden}
         found = opened.search_clip(file, **span, by=by, audio_weight=audio_weight, **options)
-    _print_found(found, as_json=as_json)
+    left_out = file if exclude_self is None and len(hidden) > len(exclude or []) else None
+    _print_found(found, as_json=as_json, left_out=left_out)
 
 
 @app.command("sound")
@@ -102,7 +103,8 @@ def search_sound(
         hidden = _exclusions(opened.store, exclude, file, exclude_self, whole=start == "0" and end is None)
         options: dict[str, Any] = {"mode": mode, "top": top, "per_video": per_video, "exclude": hidden}
         found = opened.search_sound(file, **span, cross=cross, **options)
-    _print_found(found, as_json=as_json)
+    left_out = file if exclude_self is None and len(hidden) > len(exclude or []) else None
+    _print_found(found, as_json=as_json, left_out=left_out)
 
 
 @app.command("frame")
@@ -178,12 +180,10 @@ def _exclusions(
         own = hash_file(file)
         if store.video(own) is not None:
             hidden.append(own)
-            if exclude_self is None:
-                print(f"not looking in {file} itself, which is indexed too; --include-self does", file=sys.stderr)
     return hidden
 
 
-def _print_found(found: "SearchResults", *, as_json: bool) -> None:
+def _print_found(found: "SearchResults", *, as_json: bool, left_out: Path | None = None) -> None:
     from visxp_search.console import print_moments
     from visxp_search.search import results_to_json
 
@@ -191,3 +191,5 @@ def _print_found(found: "SearchResults", *, as_json: bool) -> None:
         print_json(results_to_json(found.results))
     else:
         print_moments(found.results)
+    if left_out is not None:
+        print(f"not looking in {left_out} itself, which is indexed too; --include-self does", file=sys.stderr)
