@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torchaudio_pure": set(),
     "spectrogram": {"errors", "torchaudio_pure"},
     "encoders": {"errors"},
+    "heads": set(),
     "moments": {"errors"},
     "frame_plan": {"errors"},
     "sound_line": {"errors"},
@@ -25,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store_collection": {"store", "errors"},
     "store_edge": {"store", "store_collection", "errors"},
     "store_server": {"store", "store_collection", "errors"},
-    "checkpoint": {"encoders", "spectrogram", "errors"},
+    "checkpoint": {"encoders", "heads", "spectrogram", "errors"},
     "embed": {"clips", "errors", "l3net"},
     "l3net": {"embed", "checkpoint", "clips", "errors"},
 }

@@ -5,16 +5,123 @@ from typing import Any
 
 from visxp_search.checkpoint import Networks
 
+STAGES = {
+    "warmstart": "warm start: the encoders learned to predict features of two pretrained networks (EfficientNet-Lite0 "
+    "for pictures, YAMNet for sounds)",
+    "joint": "joint heads, trained contrastively on the seconds that have both, the encoders frozen",
+    "avc": "audio-visual correspondence: fusion network, joint heads and encoders, negatives from other groups",
+    "selflabel": "self-labelling: clusters of wanted sizes over picture and sound become labels, and are learned by a "
+    "clustering network, by each modality alone and by the encoders",
+}
+
 
 def write_card(provenance: Mapping[str, Any], networks: Networks) -> str:
     """The card as Markdown with the front matter that model hubs read."""
-    recipe, metrics = provenance["recipe"], provenance["metrics"]
+    architecture = networks.architecture
+    spectrogram = architecture.spectrogram
+    stages = "\n".join(
+        f"{n}. {STAGES.get(stage, stage)}" for n, stage in enumerate(provenance.get("stages", []), start=1)
+    )
+    return f"""---
+license: apache-2.0
+library_name: visxp-search
+tags: [audio-visual, video-retrieval, embeddings]
+---
+
+# Encoders of VisXP search
+
+Two encoders for one second of video each: a CNN for the frame in its middle ({_millions(networks.visual)} parameters,
+input {architecture.visual.frame_size} px, {architecture.visual.embedding} numbers out) and a convolutional recurrent
+network for the log-mel spectrogram of its sound ({_millions(networks.audio)} parameters,
+{spectrogram.n_mels} x {spectrogram.n_steps}, {architecture.audio.embedding} numbers out), and heads on top: two
+projections into a joint space of {architecture.joint} numbers{_describe_heads(networks)}.
+
+## Stages
+
+{stages}
+
+The full recipe stands in `config.json`.
+
+## Data
+
+{_describe_data(provenance)}
+
+## Measured on held-out groups
+
+{_describe_measures(provenance)}
+
+One run, seed {provenance.get("recipe", {}).get("seed", "not recorded")}.
+
+## Limits
+
+Trained on little data: what a moment *is* (a dog, a drum) is told coarsely. It tells looks and sounds apart well enough
+to find the same footage again and its near relatives; do not read meaning into small differences of score. Speech is
+heard as speech, not understood. Not meant for recognising people.
+"""
+
+
+def _millions(module: Any) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
+
+
+def _describe_heads(networks: Networks) -> str:
+    heads = networks.architecture.heads
+    text = ""
+    if networks.fusion is not None:
+        text += ", a fusion network that tells whether a picture and a sound belong together"
+    if heads is not None and heads.n_heads:
+        text += f", and {heads.n_heads} clusterings of {heads.n_clusters} clusters (pseudo-labels)"
+    return text
+
+
+def _describe_data(provenance: Mapping[str, Any]) -> str:
+    parts = []
+    if "corpus" in provenance:
+        rows, held_out = provenance["corpus"]["manifest_rows"], provenance["corpus"]["held_out_rows"]
+        parts.append(
+            f"Warm start: {rows['visual']} pictures (seconds of videos and photographs) and {rows['audio']} seconds of "
+            f"sound, of which {held_out['visual']} and {held_out['audio']} were held out."
+        )
+    if "pairs" in provenance:
+        rows, held_out = provenance["pairs"]["rows"], provenance["pairs"]["held_out_rows"]
+        parts.append(f"Later stages: {rows} seconds with picture and sound, of which {held_out} were held out.")
+    parts.append(
+        "Whole groups (versions of one footage) are held out, decided by the hash of the group's name. Much of it is "
+        "research demonstration footage and research image sets; none of it is part of this repository."
+    )
+    return "\n".join(parts)
+
+
+def _describe_measures(provenance: Mapping[str, Any]) -> str:
+    if "evaluation" in provenance:
+        return _evaluation_tables(provenance["evaluation"])
+    if "metrics" in provenance:
+        return "After the warm start:\n\n" + _warmstart_table(provenance["metrics"])
+    return "Not measured; run `visxp train evaluate`."
+
+
+def _evaluation_tables(evaluation: Mapping[str, Any]) -> str:
+    """The tables of `visxp train evaluate`; cells are value and 95 % bootstrap interval over groups."""
+    lines = ["Value and 95 % interval (bootstrap over groups)."]
+    for table in evaluation["tables"]:
+        lines += ["", f"**{table['title']}** ({table['about']})", ""]
+        lines.append("| " + " | ".join(["measured", *table["measures"]]) + " |")
+        lines.append("| " + " | ".join(["---"] * (len(table["measures"]) + 1)) + " |")
+        for row in table["rows"]:
+            cells = [format_cell(row["values"].get(measure)) for measure in table["measures"]]
+            lines.append("| " + " | ".join([row["name"], *cells]) + " |")
+    return "\n".join(lines)
+
+
+def format_cell(cell: Mapping[str, float] | None) -> str:
+    """`0.812 (0.77-0.85)`, or a dash where nothing was measured."""
+    if cell is None:
+        return "-"
+    return f"{cell['value']:.3f} ({cell['low']:.2f}-{cell['high']:.2f})"
+
+
+def _warmstart_table(metrics: Mapping[str, Any]) -> str:
     visual, audio, joint = metrics["visual"], metrics["audio"], metrics["joint"]
-    rows, held_out = provenance["corpus"]["manifest_rows"], provenance["corpus"]["held_out_rows"]
-    millions = {
-        name: sum(parameter.numel() for parameter in getattr(networks, name).parameters()) / 1e6
-        for name in ("visual", "audio", "joint_visual", "joint_audio")
-    }
     cells = [
         (f"sounds, {audio['files']} files of {audio['labels']} labels: 1-NN", *_three(audio, "1-NN")),
         ("the same: mAP", *_three(audio, "mAP")),
@@ -26,50 +133,12 @@ def write_card(provenance: Mapping[str, Any], networks: Networks) -> str:
         ),
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
-    return f"""---
-license: apache-2.0
-library_name: visxp-search
-tags: [audio-visual, video-retrieval, embeddings]
----
-
-# Encoders of VisXP search
-
-Two encoders for one second of video each: a CNN for the frame in its middle ({millions["visual"]:.1f} M parameters,
-input {recipe["visual"]["frame_size"]} px, {recipe["visual"]["embedding"]} numbers out) and a convolutional recurrent
-network for the log-mel spectrogram of its sound ({millions["audio"]:.1f} M parameters,
-{recipe["spectrogram"]["n_mels"]} x {recipe["spectrogram"]["n_steps"]}, {recipe["audio"]["embedding"]} numbers out), and
-two heads into a joint space of {networks.architecture.joint} numbers ({
-        millions["joint_visual"] + millions["joint_audio"]:.2f} M parameters).
-
-## Stages
-
-{", ".join(provenance["stages"])}. This is a *first* checkpoint: a warm start only. The encoders learned to predict
-features of two pretrained networks (EfficientNet-Lite0 for pictures, YAMNet for sounds); the joint heads were then
-trained contrastively on the seconds that have both, the encoders frozen. No audio-visual correspondence training of the
-encoders and no self-labelling yet: there are no pseudo-labels. The full recipe stands in `config.json`.
-
-## Data
-
-{rows["visual"]} pictures (seconds of videos and photographs) and {rows["audio"]} seconds of sound, of which
-{held_out["visual"]} and {held_out["audio"]} were held out (whole groups, decided by the hash of the group's name). Much
-of it is research demonstration footage and research image sets; none of it is part of this repository.
-
-## Measured on the held-out groups
-
-| what | this checkpoint | same network, untrained | teacher |
+    return f"""| what | this checkpoint | same network, untrained | teacher |
 | --- | --- | --- | --- |
 {table}
 
 Sound finds its picture among {joint["groups"]} groups (one second of each), R@10: {joint["sound_to_picture_R@10"]:.2f};
-picture finds its sound: {joint["picture_to_sound_R@10"]:.2f}; chance {10 / joint["groups"]:.2f}. One run, seed
-{recipe["seed"]}.
-
-## Limits
-
-Trained on little data: what a moment *is* (a dog, a drum) is told coarsely. It tells looks and sounds apart well enough
-to find the same footage again and its near relatives; do not read meaning into small differences of score. Speech is
-heard as speech, not understood. Not meant for recognising people.
-"""
+picture finds its sound: {joint["picture_to_sound_R@10"]:.2f}; chance {min(1.0, 10 / max(joint["groups"], 1)):.2f}."""
 
 
 def _three(measured: Mapping[str, Any], name: str) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ A recipe (`recipe_default.json`) is a saved `Recipe`; the command line overrides
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,92 @@ class JointConfig:
 
 
 @dataclass(frozen=True)
+class AvcConfig:
+    """Audio-visual correspondence, with the contrastive projection into the joint space.
+
+    Attributes:
+        epochs: passes over the training pairs.
+        batch_size: pairs among which all others are negatives.
+        batches_per_step: batches whose gradients make one step; divided among processes.
+        learning_rate: of the heads; peak of the one-cycle schedule.
+        encoder_learning_rate: of the encoders.
+        weight_decay: of AdamW.
+        fusion_hidden: units of the fusion network's hidden layer.
+        temperature: of the contrastive loss.
+        hard_negatives: whether another second of the same video is a negative too.
+        freeze_norm: keep the batch statistics of the encoders as they are: batches of few videos are too alike.
+        rehearsal: frames and sounds without a partner a batch, which the anchor loss keeps where they were.
+        loss_weights: term -> weight; the terms are `avc/correspondence`, `avc/contrastive` and `avc/anchor`.
+    """
+
+    epochs: int = 8
+    batch_size: int = 64
+    batches_per_step: int = 1
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    fusion_hidden: int = 128
+    temperature: float = 0.1
+    hard_negatives: bool = False
+    freeze_norm: bool = True
+    rehearsal: int = 32
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {"avc/correspondence": 1.0, "avc/contrastive": 0.3, "avc/anchor": 5.0}
+    )
+
+
+@dataclass(frozen=True)
+class SelfLabelConfig:
+    """Self-labelling: clusters of wanted sizes as labels, in turns with learning them.
+
+    Attributes:
+        epochs: passes over the training pairs.
+        labellings: how often labels are made, the first from the embeddings; at evenly spaced epochs.
+        batch_size: pairs a batch.
+        batches_per_step: batches whose gradients make one step; divided among processes.
+        learning_rate: of the heads; peak of the one-cycle schedule.
+        encoder_learning_rate: of the encoders.
+        weight_decay: of AdamW.
+        n_heads: clusterings side by side.
+        n_clusters: K of each.
+        cluster_hidden: units of the clustering network's hidden layer.
+        sizes: wanted sizes: `uniform`, `gaussian`, or `mixed`: every second head gaussian.
+        sharpness: of the assignment, where its search begins.
+        alignment: in [0, 1], share of what each modality says alone in the assignment; the rest is what both say.
+        freeze_norm: see `AvcConfig`.
+        rehearsal: see `AvcConfig`.
+        loss_weights: term -> weight; the terms are `selflabel/clustering`, `selflabel/representation`,
+            `selflabel/regularisation` and `selflabel/anchor`, and those of `avc` that keep its heads in step.
+    """
+
+    epochs: int = 12
+    labellings: int = 6
+    batch_size: int = 64
+    batches_per_step: int = 1
+    learning_rate: float = 2e-3
+    encoder_learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    n_heads: int = 4
+    n_clusters: int = 64
+    cluster_hidden: int = 256
+    sizes: str = "mixed"
+    sharpness: float = 10.0
+    alignment: float = 0.5
+    freeze_norm: bool = True
+    rehearsal: int = 32
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "selflabel/clustering": 1.0,
+            "selflabel/representation": 0.5,
+            "selflabel/regularisation": 0.02,
+            "selflabel/anchor": 5.0,
+            "avc/correspondence": 0.5,
+            "avc/contrastive": 0.3,
+        }
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides what comes out of training, besides the data."""
 
@@ -87,6 +174,8 @@ class Recipe:
         )
     )
     joint: JointConfig = field(default_factory=JointConfig)
+    avc: AvcConfig = field(default_factory=AvcConfig)
+    selflabel: SelfLabelConfig = field(default_factory=SelfLabelConfig)
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
@@ -105,31 +194,34 @@ def recipe_from_file(path: Path) -> Recipe:
     except (OSError, ValueError) as exc:
         raise UsageError(f"recipe {path} cannot be read ({exc}); it is a JSON file as `visxp train` writes") from exc
     try:
-        return Recipe(
-            seed=values["seed"],
-            spectrogram=SpectrogramConfig(**values["spectrogram"]),
-            visual=VisualConfig(**{**values["visual"], "blocks": tuple(values["visual"]["blocks"])}),
-            audio=AudioConfig(**{**values["audio"], "channels": tuple(values["audio"]["channels"])}),
-            warmstart_visual=WarmstartConfig(**values["warmstart_visual"]),
-            warmstart_audio=WarmstartConfig(**values["warmstart_audio"]),
-            joint=JointConfig(**values["joint"]),
-        )
+        return recipe_from_json(values)
     except (KeyError, TypeError, ValueError) as exc:
         raise UsageError(
             f"recipe {path} does not fit this version ({exc}); compare it with the recipe in a checkpoint's config.json"
         ) from exc
 
 
-def keep_recipe(run: Path, recipe: Recipe) -> None:
-    """Write the recipe into a run folder, or check that the folder was begun with this one.
+def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from JSON values; a part that is not named keeps its built-in settings.
 
     Raises:
-        UsageError: If the folder belongs to another recipe; its state must not be taken up by this one.
+        TypeError: If a field is unknown or missing.
     """
-    path, text = run / "recipe.json", json.dumps(recipe_to_json(recipe), indent=2) + "\n"
-    if path.is_file() and path.read_text() != text:
-        raise UsageError(
-            f"{run} was begun with other settings (see {path}); use them again or take another --run folder"
-        )
-    run.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    kinds: dict[str, Any] = {
+        "spectrogram": SpectrogramConfig,
+        "visual": VisualConfig,
+        "audio": AudioConfig,
+        "warmstart_visual": WarmstartConfig,
+        "warmstart_audio": WarmstartConfig,
+        "joint": JointConfig,
+        "avc": AvcConfig,
+        "selflabel": SelfLabelConfig,
+    }
+    parts: dict[str, Any] = {"seed": values["seed"]} if "seed" in values else {}
+    for name, fields in values.items():
+        if name != "seed":
+            if name not in kinds:
+                raise TypeError(f"unknown part {name!r}; parts are {sorted(kinds)}")
+            tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+            parts[name] = kinds[name](**tuples)
+    return Recipe(**parts)

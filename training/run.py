@@ -5,7 +5,7 @@ Each stage keeps its state in the run folder, so the same call goes on after an 
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,22 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from training.avc import train_avc
 from training.card import write_card
-from training.config import Recipe, keep_recipe, recipe_to_json
+from training.config import Recipe, recipe_to_json
 from training.corpus import Examples, load_examples, match_pairs
+from training.data import load_pairs
+from training.distributed import join_workers
+from training.evaluate import evaluate, write_evaluation
 from training.joint import train_joint
 from training.metrics import mean_average_precision, nearest_neighbour_accuracy, neighbour_overlap, paired_recall
+from training.package import package_checkpoint
+from training.pairs import set_centres
+from training.report import write_report
+from training.selflabel import train_selflabel
+from training.state import read_rows
 from training.warmstart import build_encoder, compute_features, train_warmstart
-from visxp_search.checkpoint import Architecture, Networks, save_checkpoint
+from visxp_search.checkpoint import Architecture, Networks, load_checkpoint, save_checkpoint
 from visxp_search.encoders import Encoder
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,7 +52,6 @@ def run_warmstart(
     Returns:
         Measures on held-out groups, as also written to `metrics.json` in the run folder.
     """
-    keep_recipe(run, recipe)
     rate = recipe.spectrogram.sample_rate_hz
     examples = {
         modality: load_examples(corpus, modality=modality, cache=cache, sample_rate_hz=rate, progress=progress)
@@ -73,7 +81,7 @@ def run_warmstart(
             "picture_to_sound_R@10": paired_recall(joint_visual, joint_audio, groups[held_out], k=10),
         },
     }
-    networks = Networks(Architecture(recipe.spectrogram, recipe.visual, recipe.audio, joint=recipe.joint.dimensions))
+    networks = Networks(_architecture(recipe))
     parts = (encoders["visual"], encoders["audio"], *heads)
     for own, trained in zip(
         (networks.visual, networks.audio, networks.joint_visual, networks.joint_audio), parts, strict=True
@@ -148,12 +156,121 @@ def embed_untrained(examples: Examples, rows: npt.NDArray[np.int64], recipe: Rec
     return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True), dtype=np.float32)
 
 
-def override(recipe: Recipe, *, epochs: int | None) -> Recipe:
-    """A recipe with another number of epochs for the warm start of both encoders."""
+def override(recipe: Recipe, *, epochs: int | None, stages: Sequence[str]) -> Recipe:
+    """A recipe with another number of epochs for the named parts."""
     if epochs is None:
         return recipe
-    return dataclasses.replace(
-        recipe,
-        warmstart_visual=dataclasses.replace(recipe.warmstart_visual, epochs=epochs),
-        warmstart_audio=dataclasses.replace(recipe.warmstart_audio, epochs=epochs),
-    )
+    changed = {stage: dataclasses.replace(getattr(recipe, stage), epochs=epochs) for stage in stages}
+    return dataclasses.replace(recipe, **changed)
+
+
+def run_stage(
+    stage: str,
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    start: Path | None,
+    run: Path,
+    cache: Path | None,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One stage after the warm start: from a checkpoint and data to the next checkpoint.
+
+    Args:
+        stage: `avc` or `selflabel`.
+        data: corpus or shards, see `data.load_pairs`.
+        out: the checkpoint folder to write.
+        recipe: all settings; shapes of networks come from `start` if there is one.
+        start: the checkpoint to go on from; None for untrained networks.
+        run: folder for the state of the stage; the run resumes from it.
+        cache: folder for decoded media of a corpus.
+        device: kind of device to train on.
+        progress: called with (what, done, total).
+
+    Returns:
+        The last row of the stage's log, and the checkpoint's id under `checkpoint`.
+    """
+    torch.manual_seed(recipe.seed)
+    loaded = None if start is None else load_checkpoint(start)
+    networks = loaded.networks if loaded else Networks(_architecture(recipe))
+    networks.requires_grad_(True)
+    earlier = loaded.provenance if loaded else {"stages": []}
+    rate = networks.architecture.spectrogram.sample_rate_hz
+    pairs, rehearsal = load_pairs(data, cache=cache, sample_rate_hz=rate, progress=progress)
+    with join_workers(device) as workers:
+        if start is None:
+            set_centres(networks, pairs, device=workers.device)
+        options: dict[str, Any] = {
+            "rehearsal": rehearsal,
+            "seed": recipe.seed,
+            "run": run,
+            "workers": workers,
+            "progress": progress,
+        }
+        if stage == "avc":
+            networks = train_avc(networks, pairs, recipe.avc, **options)
+        else:
+            networks = train_selflabel(networks, pairs, recipe.selflabel, **options)
+        last = read_rows(run, stage)[-1]
+        provenance = {
+            **earlier,
+            "stages": [*earlier.get("stages", []), stage],
+            "recipe": recipe_to_json(recipe),
+            "pairs": {"rows": len(pairs), "held_out_rows": int(pairs.held_out.sum())},
+            "logs": {**earlier.get("logs", {}), stage: last},
+        }
+        checkpoint_id = ""
+        if workers.is_first:
+            card = write_card(provenance, networks)
+            checkpoint_id = save_checkpoint(out, networks, provenance=provenance, card=card)
+        workers.wait()
+    return {**last, "checkpoint": checkpoint_id}
+
+
+def run_evaluate(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    *,
+    run: Path | None,
+    cache: Path | None,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure a checkpoint and write `evaluation.json` and `report.html`; see `evaluate.evaluate`."""
+    rate = load_checkpoint(checkpoint).networks.architecture.spectrogram.sample_rate_hz
+    pairs, _ = load_pairs(data, cache=cache, sample_rate_hz=rate, progress=progress)
+    evaluation, shown = evaluate(checkpoint, pairs, seed=seed, device=device, progress=progress)
+    out.mkdir(parents=True, exist_ok=True)
+    write_evaluation(out / "evaluation.json", evaluation)
+    write_report(out / "report.html", evaluation, shown, run=run)
+    return evaluation
+
+
+def run_all(
+    corpus: Path, out: Path, recipe: Recipe, *, run: Path, cache: Path, device: torch.device, progress: Progress
+) -> dict[str, Any]:
+    """All stages of a recipe, each from the checkpoint before it, each evaluated; then the package.
+
+    Checkpoints lie in `run/checkpoint_<stage>`, evaluations in `run/evaluation_<stage>`: together they say what each
+    stage adds.
+
+    Returns:
+        As `package_checkpoint`.
+    """
+    checkpoint = run / "checkpoint_warmstart"
+    run_warmstart(corpus, checkpoint, recipe, run=run, cache=cache, progress=progress)
+    options: dict[str, Any] = {"run": run, "cache": cache, "device": device, "progress": progress}
+    run_evaluate(checkpoint, corpus, run / "evaluation_warmstart", seed=recipe.seed, **options)
+    for stage in ("avc", "selflabel"):
+        start, checkpoint = checkpoint, run / f"checkpoint_{stage}"
+        run_stage(stage, corpus, checkpoint, recipe, start=start, **options)
+        run_evaluate(checkpoint, corpus, run / f"evaluation_{stage}", seed=recipe.seed, **options)
+    return package_checkpoint(checkpoint, out, evaluation=run / "evaluation_selflabel" / "evaluation.json")
+
+
+def _architecture(recipe: Recipe) -> Architecture:
+    return Architecture(recipe.spectrogram, recipe.visual, recipe.audio, joint=recipe.joint.dimensions)

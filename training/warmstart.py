@@ -5,9 +5,7 @@ stages something to stand on. One visible loop; an epoch's randomness follows fr
 at an epoch's end equals one that never stopped.
 """
 
-import csv
-import math
-import os
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from training.augment import augment_frames, augment_spectrograms, augment_wavef
 from training.config import Recipe, WarmstartConfig
 from training.corpus import Examples
 from training.losses import class_score_loss, feature_loss, relation_loss, top_class_loss
+from training.state import keep_settings, load_state, log_row, save_state
 from visxp_search.encoders import AudioEncoder, Encoder, VisualEncoder
 from visxp_search.spectrogram import LogMel
 
@@ -68,8 +67,13 @@ def train_warmstart(
 
     Returns:
         The trained encoder, its `centre` set to the mean of its features over the training examples.
+
+    Raises:
+        UsageError: If the run folder was begun with other settings.
     """
     config = recipe.warmstart_visual if modality == "visual" else recipe.warmstart_audio
+    shapes = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("spectrogram", modality)}
+    keep_settings(run, f"warmstart_{modality}", {"seed": recipe.seed, **shapes, **dataclasses.asdict(config)})
     torch.manual_seed(recipe.seed)
     encoder = build_encoder(recipe, modality=modality)
     log_mel = LogMel(recipe.spectrogram)
@@ -86,7 +90,7 @@ def train_warmstart(
     )
     parts = {"encoder": encoder, "heads": heads, "optimizer": optimizer, "schedule": schedule}
     state_path = run / f"warmstart_{modality}.pt"
-    first_epoch = _load_state(state_path, parts)
+    first_epoch = load_state(state_path, parts)
 
     for epoch in range(first_epoch, config.epochs):
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
@@ -121,8 +125,8 @@ def train_warmstart(
         row: dict[str, float] = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1)}
         row.update({name: total / steps_per_epoch for name, total in sums.items()})
         row["held_out/features"] = _held_out_loss(encoder, heads, examples, log_mel, recipe, modality)
-        _append_csv(run / f"warmstart_{modality}.csv", row)
-        _save_state(state_path, parts, epoch + 1)
+        log_row(run, f"warmstart_{modality}", row)
+        save_state(state_path, parts, epoch + 1)
     encoder.eval()
     encoder.centre.copy_(torch.from_numpy(compute_features(encoder, examples, rows, recipe=recipe).mean(axis=0)))
     return encoder
@@ -204,30 +208,3 @@ def _build_optimizer(modules: list[nn.Module], config: WarmstartConfig) -> torch
         ],
         lr=config.learning_rate,
     )
-
-
-def _save_state(path: Path, parts: dict[str, Any], epoch: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"epoch": epoch, **{name: part.state_dict() for name, part in parts.items()}}, partial)
-    os.replace(partial, path)
-
-
-def _load_state(path: Path, parts: dict[str, Any]) -> int:
-    """Restore all parts and return the number of epochs done; 0 where there is no saved state."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["epoch"])
-
-
-def _append_csv(path: Path, row: dict[str, float]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.is_file()
-    with path.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({name: value if math.isfinite(value) else "" for name, value in row.items()})

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from visxp_search.encoders import AudioConfig, AudioEncoder, JointHead, VisualConfig, VisualEncoder
 from visxp_search.errors import CheckpointError
+from visxp_search.heads import ClusteringNetwork, FusionNetwork, HeadsConfig, RepresentationNetwork
 from visxp_search.spectrogram import LogMel, SpectrogramConfig
 
 FORMAT_VERSION = 1
@@ -39,12 +40,14 @@ class Architecture:
         visual: shape of the visual encoder.
         audio: shape of the audio encoder.
         joint: J, length of embeddings in the joint space.
+        heads: what else training left on top of the encoders; None in checkpoints of a warm start only.
     """
 
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     joint: int = 128
+    heads: HeadsConfig | None = None
 
 
 class Networks(nn.Module):
@@ -58,6 +61,15 @@ class Networks(nn.Module):
         self.audio = AudioEncoder(architecture.audio, n_mels=architecture.spectrogram.n_mels)
         self.joint_visual = JointHead(architecture.visual.embedding, architecture.joint)
         self.joint_audio = JointHead(architecture.audio.embedding, architecture.joint)
+        heads, n_visual, n_audio = (
+            architecture.heads or HeadsConfig(),
+            self.visual.centre.numel(),
+            self.audio.centre.numel(),
+        )
+        self.fusion = FusionNetwork(n_visual, n_audio, heads.fusion_hidden) if heads.fusion_hidden else None
+        self.clustering = ClusteringNetwork(n_visual, n_audio, heads) if heads.n_heads else None
+        self.representation_visual = RepresentationNetwork(n_visual, heads) if heads.n_heads else None
+        self.representation_audio = RepresentationNetwork(n_audio, heads) if heads.n_heads else None
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def save_checkpoint(path: Path, networks: Networks, *, provenance: Mapping[str, 
     }
     config = {
         "format_version": FORMAT_VERSION,
-        "architecture": dataclasses.asdict(networks.architecture),
+        "architecture": _architecture_to_json(networks.architecture),
         "provenance": dict(provenance),
     }
     _replace(path / "model.safetensors", safetensors.torch.save(weights))
@@ -161,12 +173,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     return dict(config)
 
 
+def _architecture_to_json(architecture: Architecture) -> dict[str, Any]:
+    """As a checkpoint of the first stage has it, without a word on heads, where there are none."""
+    return {name: value for name, value in dataclasses.asdict(architecture).items() if value is not None}
+
+
 def _architecture_from_json(values: Mapping[str, Any]) -> Architecture:
     return Architecture(
         spectrogram=SpectrogramConfig(**values["spectrogram"]),
         visual=VisualConfig(**{**values["visual"], "blocks": tuple(values["visual"]["blocks"])}),
         audio=AudioConfig(**{**values["audio"], "channels": tuple(values["audio"]["channels"])}),
         joint=values["joint"],
+        heads=HeadsConfig(**values["heads"]) if "heads" in values else None,
     )
 
 

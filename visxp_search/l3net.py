@@ -1,9 +1,11 @@
 """Our encoders as an embedder: a checkpoint's networks applied to clips."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +15,23 @@ from visxp_search.embed import Embeddings, FloatArray, VectorSpec
 
 MAX_BATCH = 64
 """Clips that pass through a network at a time; bounds memory for long queries."""
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Clusters that self-labelling learned, of B seconds; -1 (and confidence 0) where a modality is missing.
+
+    Attributes:
+        cluster: (B, n_heads) told by picture and sound together.
+        cluster_visual: (B, n_heads) told by the picture alone.
+        cluster_audio: (B, n_heads) told by the sound alone.
+        confidence: (B, n_heads) probability of `cluster`, in [0, 1].
+    """
+
+    cluster: npt.NDArray[np.int64]
+    cluster_visual: npt.NDArray[np.int64]
+    cluster_audio: npt.NDArray[np.int64]
+    confidence: FloatArray
 
 
 class L3NetEmbedder:
@@ -45,6 +64,33 @@ class L3NetEmbedder:
             audio=np.concatenate([part.audio for part in parts]),
             joint_visual=np.concatenate([part.joint_visual for part in parts]),
             joint_audio=np.concatenate([part.joint_audio for part in parts]),
+        )
+
+    @torch.inference_mode()
+    def pseudo_labels(self, embeddings: Embeddings) -> PseudoLabels | None:
+        """The clusters of embedded seconds, or None if this checkpoint was not trained by self-labelling."""
+        networks = self._networks
+        if (
+            networks.clustering is None
+            or networks.representation_visual is None
+            or networks.representation_audio is None
+        ):
+            return None
+        visual, audio = self._tensor(embeddings.visual), self._tensor(embeddings.audio)
+        has_visual, has_audio = ~visual.isnan().any(dim=1), ~audio.isnan().any(dim=1)
+
+        def tell(logits: Tensor, present: Tensor) -> tuple[npt.NDArray[np.int64], FloatArray]:
+            """Best cluster and its probability; what a network says of NaN is masked."""
+            best = logits.softmax(dim=2).max(dim=2)  # (B, n_heads, K) -> (B, n_heads)
+            cluster = torch.where(present[:, None], best.indices, -1)
+            return cluster.cpu().numpy(), torch.where(present[:, None], best.values, 0.0).cpu().numpy()
+
+        cluster, confidence = tell(networks.clustering(visual, audio), has_visual & has_audio)
+        return PseudoLabels(
+            cluster=cluster,
+            cluster_visual=tell(networks.representation_visual(visual), has_visual)[0],
+            cluster_audio=tell(networks.representation_audio(audio), has_audio)[0],
+            confidence=confidence,
         )
 
     def _embed_batch(self, clips: Sequence[Clip]) -> Embeddings:
