@@ -177,6 +177,7 @@ def balance_labels(
     start: Tensor | None = None,
     tolerance: float = 0.02,
     passes: int = 40,
+    doublings: int = MAX_DOUBLINGS,
 ) -> Tensor:
     """The offsets under which the *hard* labels have the wanted sizes, with one block of rows in memory at a time.
 
@@ -186,10 +187,11 @@ def balance_labels(
     Args:
         blocks: the scores.
         cluster_sizes: (K,) wanted shares; positive, sum to 1.
-        sharpness: > 0, where to begin; doubled up to `MAX_DOUBLINGS` times.
+        sharpness: > 0, where to begin.
         start: (K,) offsets to begin with; None for zeros.
         tolerance: largest relative deviation of a size (or one row, if that is more).
         passes: over the blocks, at most, at each sharpness.
+        doublings: of the sharpness, at most.
 
     Returns:
         (K,) float64 of mean 0.
@@ -200,7 +202,7 @@ def balance_labels(
     sizes = _checked_sizes(cluster_sizes, sharpness=sharpness)
     offsets = torch.zeros_like(sizes) if start is None else start.to(sizes).clone()
     best, best_error = offsets, float("inf")
-    for doubling in range(MAX_DOUBLINGS + 1):
+    for doubling in range(doublings + 1):
         beta = sharpness * 2**doubling
         for _ in range(passes):
             n_rows, sums, counts = 0, torch.zeros_like(sizes), torch.zeros_like(sizes)
