@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from visxp_search.commands import index, search
+from visxp_search.commands import clusters, index, search
 from visxp_search.commands.demo import demo
 from visxp_search.commands.embed import embed
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
@@ -21,6 +21,7 @@ from visxp_search.errors import UsageError, VisxpError
 app = group("Find similar moments in video archives, by picture and by sound.")
 app.add_typer(index.app, name="index")
 app.add_typer(search.app, name="search")
+app.add_typer(clusters.app, name="clusters")
 app.command("embed")(embed)
 app.command("demo")(demo)
 

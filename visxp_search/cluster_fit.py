@@ -289,7 +289,8 @@ def build_tree(prototypes: Tensor, clusters: list[int], *, seed: int) -> dict[st
     if len(clusters) < 2:
         return {ROOT: tuple(f"c{cluster}" for cluster in clusters)}
     wide = widen_tree(*cluster_hierarchy(prototypes, seed=seed))
-    order, ids = [2 * len(clusters) - 2], {}
+    order = [2 * len(clusters) - 2]
+    ids: dict[int, str] = {}
     for node in order:  # grows as it is walked: breadth first
         ids[node] = f"b{len(ids)}"
         order += [child for child in wide[node] if child in wide]
