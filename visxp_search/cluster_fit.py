@@ -44,7 +44,7 @@ SAMPLE_PER_CLUSTER, LEAST_SAMPLE, MOST_SAMPLE = 100, 20_000, 150_000
 """Seconds that prototypes are fitted to, for each prototype, and at least and at most."""
 SHARPNESS = 12.0
 """Of the assignment by cosine; a second that is 0.1 nearer to one prototype is 3 times as much its."""
-PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 12
+PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 8
 SIZE_TOLERANCE = 0.02
 AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 AUTO_SECONDS_PER_CLUSTER = 12
@@ -137,6 +137,16 @@ def _fit(
     progress("fit prototypes", 0, 1)
     prototypes, sizes, offsets = fit_prototypes(sample, n_clusters, sizes=options.sizes, seed=options.seed, start=start)
     progress("fit prototypes", 1, 1)
+    scores = sample @ prototypes.T
+    offsets = balance_labels(
+        lambda: [scores],
+        cluster_sizes=sizes,
+        sharpness=4 * SHARPNESS,
+        start=offsets,
+        tolerance=SIZE_TOLERANCE,
+        passes=15,
+        doublings=1,
+    )
     offsets, size_error = _balance(spool, prototypes, sizes, offsets, progress)
     model = ClusterModel(means=spool.means, prototypes=prototypes.numpy(), offsets=offsets.numpy(), sharpness=SHARPNESS)
     book, carried = _write_book(model, vectors, old, options.seed, progress)
@@ -165,7 +175,7 @@ def fit_prototypes(
         start: (K, F) prototypes to begin with; None for rows that lie far apart.
 
     Returns:
-        Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's labels have them.
+        Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's soft plan has them.
     """
     prototypes = spread_prototypes(sample, n_clusters, seed=seed) if start is None else start
     for _ in range(PLAIN_EPOCHS if start is None else 1):
@@ -183,14 +193,10 @@ def fit_prototypes(
             sharpness=4 * SHARPNESS,
             start=offsets,
             tolerance=0.05,
-            max_iterations=20,
+            max_iterations=6,
         )
         plan = soft_assignment(scores, offsets=offsets, sharpness=4 * SHARPNESS)
         prototypes = update_prototypes(sample, plan, prototypes=prototypes)
-    scores = sample @ prototypes.T
-    offsets = balance_labels(
-        lambda: [scores], cluster_sizes=wanted, sharpness=4 * SHARPNESS, start=offsets, tolerance=SIZE_TOLERANCE
-    )
     return prototypes, wanted, offsets
 
 
@@ -351,7 +357,7 @@ def _balance(
         start=offsets,
         tolerance=SIZE_TOLERANCE,
         passes=8,
-        doublings=3,
+        doublings=1,
     )
     counts = torch.zeros(len(sizes), dtype=torch.float64)
     for block in scores():
