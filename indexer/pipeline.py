@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from indexer.plan import FoundFile, Refusal, find_files, id_of_unreadable, is_done
 from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, run_worker
 from visxp_search.clips import Clip
+from visxp_search.cluster_store import label_points, read_clustering
 from visxp_search.decode import MediaInfo
 from visxp_search.embed import Embedder
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
@@ -171,6 +172,7 @@ class _Run:
         self.embedder = embedder
         self.progress = progress
         self.report = AddReport()
+        self.clustering = read_clustering(store)
         self.records = {record.video_id: record for record in store.videos()}
         self.by_path = {path: record for record in self.records.values() for path in record.paths}
         self.in_work: set[str] = set()
@@ -242,23 +244,22 @@ class _Run:
         started = time.perf_counter()
         embeddings = self.embedder.embed(clips)
         embedded = time.perf_counter()
-        self.store.upsert_seconds(
-            [
-                SecondPoint(
+        points = [
+            SecondPoint(
+                video_id=record.video_id,
+                second=clip.second,
+                vectors=embeddings.vectors(row),
+                payload=make_payload(
                     video_id=record.video_id,
                     second=clip.second,
-                    vectors=embeddings.vectors(row),
-                    payload=make_payload(
-                        video_id=record.video_id,
-                        second=clip.second,
-                        has_audio=clip.has_audio,
-                        flags=clip.flags,
-                        checkpoint=self.embedder.checkpoint_id,
-                    ),
-                )
-                for row, clip in enumerate(clips)
-            ]
-        )
+                    has_audio=clip.has_audio,
+                    flags=clip.flags,
+                    checkpoint=self.embedder.checkpoint_id,
+                ),
+            )
+            for row, clip in enumerate(clips)
+        ]
+        self.store.upsert_seconds(label_points(points, self.clustering))
         self.report.stage_seconds["embed"] += embedded - started
         self.report.stage_seconds["write"] += time.perf_counter() - embedded
         self.report.seconds += len(clips)

@@ -79,9 +79,9 @@ def test_blocks_give_the_same_offsets_as_the_whole() -> None:
     log_probs = random_log_probs(1000, 8, 1)
     sizes = gaussian_sizes(8)
     whole = find_offsets(lambda: [log_probs], cluster_sizes=sizes, sharpness=3)
-    blocks = find_offsets(lambda: log_probs.split(77), cluster_sizes=sizes, sharpness=3)
+    blocks = find_offsets(lambda: torch.split(log_probs, 77), cluster_sizes=sizes, sharpness=3)
     torch.testing.assert_close(whole, blocks, atol=1e-12, rtol=0)
-    hard = balance_labels(lambda: log_probs.split(77), cluster_sizes=sizes, sharpness=3)
+    hard = balance_labels(lambda: torch.split(log_probs, 77), cluster_sizes=sizes, sharpness=3)
     torch.testing.assert_close(
         hard, balance_labels(lambda: [log_probs], cluster_sizes=sizes, sharpness=3), atol=1e-12, rtol=0
     )

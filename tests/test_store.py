@@ -181,6 +181,49 @@ def test_storing_twice_changes_nothing(store: Store) -> None:
     assert_same_points(list(store.seconds(with_vectors=["visual"])), points)
 
 
+def test_many_payloads_are_merged_at_once(store: Store) -> None:
+    """Each second gets its own values and keeps its other ones, its vectors and its neighbours their payload."""
+    n_points = 2 * store_collection.PAYLOAD_BATCH // 100 + 3
+    store.upsert_seconds([point("v1", i, visual=unit(1, i, 0, 0), confidence=0.5) for i in range(n_points)])
+    store.set_payloads([("v1", i, {"cluster": i % 7, "path": ["b0", f"c{i % 7}"]}) for i in range(1, n_points)])
+    found = store.seconds_of("v1", with_vectors=["visual"])
+    assert "cluster" not in found[0].payload
+    assert [p.payload["cluster"] for p in found[1:]] == [i % 7 for i in range(1, n_points)]
+    assert all(p.payload["confidence"] == 0.5 and "visual" in p.vectors for p in found)
+    assert (
+        store.count(Filter(branch="c3"))
+        == store.count(Filter(clusters=(3,)))
+        == sum(i % 7 == 3 for i in range(1, n_points))
+    )
+    store.set_payloads([])
+
+
+def test_bulk_payloads_are_refused_where_single_ones_are(store: Store) -> None:
+    """Identity keys set nothing at all, and a second that is not stored is named."""
+    store.upsert_seconds([point("v1", 0)])
+    with pytest.raises(ValueError, match="second"):
+        store.set_payloads([("v1", 0, {"cluster": 1}), ("v1", 0, {"second": 3})])
+    assert "cluster" not in store.seconds_of("v1")[0].payload
+    if store.location != "memory":  # the client's local mode ignores such ids
+        with pytest.raises(CollectionError, match="second 9 of video v1 is not stored"):
+            store.set_payloads([("v1", 9, {"cluster": 1})])
+
+
+def test_documents_are_kept_with_the_index(opened: Open) -> None:
+    """A document is read back after opening again, replaced whole, and no video of the ledger."""
+    store = opened()
+    assert store.read_document("clusters") is None
+    store.write_document("clusters", {"a": 1, "names": {"c1": "Ünïcode"}})
+    store.write_document("clusters", {"names": {"c1": "Ünïcode"}})
+    store.close()
+    again = opened()
+    assert again.read_document("clusters") == {"names": {"c1": "Ünïcode"}}
+    assert list(again.videos()) == []
+    assert again.count_videos() == 0
+    with pytest.raises(ValueError, match="unknown"):
+        again.read_document("index")
+
+
 def test_upsert_replaces_a_point_whole(store: Store) -> None:
     """Vectors and payload keys that the new version of a second lacks are gone."""
     store.upsert_seconds([point("v1", 0, cluster=3, visual=unit(1, 0, 0, 0), audio=unit(1, 0, 0))])

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from visxp_search.commands import index, search, train
+from visxp_search.commands import clusters, index, search, train
 from visxp_search.commands.demo import demo
 from visxp_search.commands.embed import embed
 from visxp_search.commands.export import export
@@ -23,6 +23,7 @@ app = group("Find similar moments in video archives, by picture and by sound.")
 app.add_typer(index.app, name="index")
 app.add_typer(search.app, name="search")
 app.add_typer(train.app, name="train")
+app.add_typer(clusters.app, name="clusters")
 app.command("embed")(embed)
 app.command("export")(export)
 app.command("demo")(demo)

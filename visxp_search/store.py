@@ -186,6 +186,29 @@ class Store(Protocol):
             CollectionError: If the second is not stored.
         """
 
+    def set_payloads(self, updates: Sequence[tuple[str, int, Mapping[str, Any]]]) -> None:
+        """Merge values into the payloads of many seconds, given as (video id, second, values).
+
+        Not one transaction: cut short, some are set and some are not, each of them whole.
+
+        Raises:
+            ValueError: See `set_payload`; nothing is set then.
+            CollectionError: If one of the seconds is not stored; others may be set.
+        """
+
+    def read_document(self, name: str) -> dict[str, Any] | None:
+        """JSON data kept with the index under this name; None if there is none."""
+
+    def write_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """Keep JSON data with the index, replacing that of the same name at once and durably.
+
+        Embedded it is the file `NAME.json` beside `index.json`; on a server a point of the ledger's collection, so that
+        snapshots and replicas carry it.
+
+        Raises:
+            ValueError: If the name is not one of `DOCUMENTS`.
+        """
+
     def delete_seconds(self, video_id: str) -> None:
         """Remove all seconds of a video."""
 
@@ -319,6 +342,9 @@ PAYLOAD_INDEXES = {
 
 VIDEO_PAYLOAD_INDEXES = {"video_id": "keyword", "status": "keyword"}
 """The same for the ledger."""
+
+DOCUMENTS = ("clusters",)
+"""Names of the documents that an index can keep."""
 
 IDENTITY_KEYS = ("video_id", "second", "start_ms")
 """Payload keys that `set_payload` may not touch."""
@@ -515,6 +541,16 @@ def check_info(
             f"index {location} has vectors {dict(found.dims)}, the checkpoint makes {dict(wanted_dims)}; pass the "
             f"checkpoint that made the index with --model, or index the videos again into a new --index"
         )
+
+
+def check_document_name(name: str) -> None:
+    """Refuse a document that an index does not have.
+
+    Raises:
+        ValueError: If it has none of this name.
+    """
+    if name not in DOCUMENTS:
+        raise ValueError(f"document {name!r} is unknown; expected one of {DOCUMENTS}")
 
 
 def is_url(location: str | Path) -> bool:

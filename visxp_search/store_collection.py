@@ -3,6 +3,7 @@
 An engine brings a `Collection`, which is ten plain operations; `store_edge` and `store_server` each have one.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from visxp_search.store import (
     Hit,
     SecondPoint,
     VideoRecord,
+    check_document_name,
     check_points,
     check_query,
     check_vector_name,
@@ -33,6 +35,9 @@ from visxp_search.store import (
 
 UPSERT_BATCH = 256
 """Points per write: at 3 x 512-d about 8 MB of JSON, below the 32 MB that a Qdrant server accepts."""
+
+PAYLOAD_BATCH = 1000
+"""Payloads per write."""
 
 MOST_TIES = 10_000
 """A group of equal scores that is cut off by `top` is put in order up to this size."""
@@ -75,6 +80,9 @@ class Collection(Protocol):
     def set_payload(self, point_id: str, values: Mapping[str, Any]) -> None:
         """Merge values into the payload of a point that exists."""
 
+    def set_payloads(self, updates: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Merge values into the payloads of points that exist, given as (point id, values)."""
+
     def delete(self, where: Where) -> None:
         """Remove all points that match."""
 
@@ -104,6 +112,16 @@ class Collection(Protocol):
         """Do what makes queries fast."""
 
 
+class Documents(Protocol):
+    """Where an engine keeps the documents of an index, as text."""
+
+    def read(self, name: str) -> str | None:
+        """The text of this name; None if there is none."""
+
+    def write(self, name: str, text: str) -> None:
+        """Replace the text of this name, at once and durably."""
+
+
 class CollectionStore:
     """A `Store` over two collections of one engine.
 
@@ -112,6 +130,7 @@ class CollectionStore:
         location: directory or URL, for messages.
         seconds: collection of one point per second.
         videos: collection of one point per video, the ledger.
+        documents: where JSON documents are kept.
         let_go: frees what the index holds (shards, lock, connections); called once.
     """
 
@@ -122,12 +141,14 @@ class CollectionStore:
         location: str,
         seconds: Collection,
         videos: Collection,
+        documents: Documents,
         let_go: Callable[[], None],
     ):
         self._info = info
         self._location = location
         self._seconds = seconds
         self._videos = videos
+        self._documents = documents
         self._let_go = let_go
         self._closed = False
 
@@ -149,8 +170,7 @@ class CollectionStore:
 
     def set_payload(self, video_id: str, second: int, values: Mapping[str, Any]) -> None:
         """See `Store.set_payload`."""
-        if fixed := [key for key in IDENTITY_KEYS if key in values]:
-            raise ValueError(f"payload keys {fixed} identify a second and cannot be set; expected other keys")
+        _check_values(values)
         point_id = second_id(video_id, second)
         try:
             self._seconds.set_payload(point_id, values)
@@ -160,6 +180,48 @@ class CollectionStore:
             raise CollectionError(
                 f"second {second} of video {video_id} is not stored in index {self._location}; index the video first"
             ) from exc
+
+    def set_payloads(self, updates: Sequence[tuple[str, int, Mapping[str, Any]]]) -> None:
+        """See `Store.set_payloads`."""
+        for _, _, values in updates:
+            _check_values(values)
+        named = [(second_id(video_id, second), values) for video_id, second, values in updates]
+        for start in range(0, len(named), PAYLOAD_BATCH):
+            batch = named[start : start + PAYLOAD_BATCH]
+            try:
+                self._seconds.set_payloads(batch)
+            except CollectionError as exc:
+                stored = {point.point_id for point in self._seconds.retrieve([point_id for point_id, _ in batch])}
+                missing = [
+                    updates[start + row][:2] for row, (point_id, _) in enumerate(batch) if point_id not in stored
+                ]
+                if not missing:
+                    raise
+                video_id, second = missing[0]
+                raise CollectionError(
+                    f"second {second} of video {video_id} is not stored in index {self._location} (nor are "
+                    f"{len(missing) - 1} others of the batch); index the video first"
+                ) from exc
+
+    def read_document(self, name: str) -> dict[str, Any] | None:
+        """See `Store.read_document`."""
+        check_document_name(name)
+        text = self._documents.read(name)
+        if text is None:
+            return None
+        try:
+            document = json.loads(text)
+        except ValueError as exc:
+            raise CollectionError(
+                f"document {name!r} of index {self._location} is damaged ({exc}); restore it from a "
+                f"backup, or remove it"
+            ) from exc
+        return dict(document)
+
+    def write_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """See `Store.write_document`."""
+        check_document_name(name)
+        self._documents.write(name, json.dumps(document))
 
     def delete_seconds(self, video_id: str) -> None:
         """See `Store.delete_seconds`."""
@@ -277,6 +339,11 @@ class CollectionStore:
         if where is not None and where.has_vector is not None:
             check_vector_name(where.has_vector, self._info.dims)
         return conditions(where)
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    if fixed := [key for key in IDENTITY_KEYS if key in values]:
+        raise ValueError(f"payload keys {fixed} identify a second and cannot be set; expected other keys")
 
 
 def _of_video(video_id: str) -> Where:

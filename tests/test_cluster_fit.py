@@ -1,0 +1,277 @@
+"""Clusters of an index: fitting, labels of new seconds, interruption, refitting, edits, descriptions, the commands."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from visxp_search import cluster_edit
+from visxp_search.cli import main
+from visxp_search.cluster_book import ROOT
+from visxp_search.cluster_describe import SORTS, describe_nodes, shown_nodes
+from visxp_search.cluster_fit import FitOptions, choose_n_clusters, fit_clusters
+from visxp_search.cluster_sheet import make_tiles, render_sheet
+from visxp_search.cluster_store import Clustering, label_points, require_clustering, write_clustering
+from visxp_search.errors import CollectionError, UsageError
+from visxp_search.store import DONE, Filter, SecondPoint, Store, VideoRecord, make_payload
+from visxp_search.store_edge import open_edge_store
+
+DIMS = {"visual": 8, "audio": 8, "joint": 2}
+N_KINDS = 6
+
+
+def seconds_of_kinds(n_seconds: int, *, seed: int = 0, first_video: int = 0) -> tuple[list[SecondPoint], list[int]]:
+    """Seconds of six kinds, each with its own direction in picture and in sound; each tenth has no sound."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(N_KINDS, n_seconds, p=[0.3, 0.2, 0.2, 0.1, 0.1, 0.1])
+    points = []
+    for at, kind in enumerate(kinds.tolist()):
+        vectors = {}
+        for name in ("visual", "audio"):
+            if name == "audio" and at % 10 == 0:
+                continue
+            vector = np.eye(8, dtype=np.float32)[kind] + 0.08 * rng.normal(size=8).astype(np.float32)
+            vectors[name] = (vector / np.linalg.norm(vector)).astype(np.float32)
+        video = f"v{first_video + at // 50}"
+        payload = make_payload(video_id=video, second=at % 50, has_audio="audio" in vectors, flags=[], checkpoint="c1")
+        points.append(SecondPoint(video, at % 50, vectors, payload))
+    return points, kinds.tolist()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An index of 300 seconds of six kinds."""
+    opened = open_edge_store(tmp_path / "index", checkpoint="c1", create=DIMS)
+    opened.upsert_seconds(seconds_of_kinds(300)[0])
+    opened.upsert_videos([VideoRecord(f"v{i}", (f"/nowhere/v{i}.mp4",), status=DONE) for i in range(6)])
+    opened.flush()
+    yield opened
+    opened.close()
+
+
+def labels_of(store: Store) -> dict[tuple[str, int], Any]:
+    """Second -> cluster, path and confidence."""
+    return {
+        (p.video_id, p.second): (p.payload.get("cluster"), p.payload["path"], p.payload.get("confidence"))
+        for p in store.seconds()
+    }
+
+
+def test_kinds_become_clusters(store: Store) -> None:
+    """Seconds of one kind share a cluster, every second has a path that ends in it, and counts are facets."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    labels = labels_of(store)
+    points, kinds = seconds_of_kinds(300)
+    found = {
+        (kind, labels[point.video_id, point.second][0])
+        for point, kind in zip(points, kinds, strict=True)
+        if "audio" in point.vectors
+    }
+    assert len(found) <= N_KINDS + 2
+    for cluster, path, confidence in labels.values():
+        assert path == clustering.book.path(f"c{cluster}")
+        assert path[0] == ROOT
+        assert 0 < confidence <= 1
+    assert sum(store.facet("cluster").values()) == 300
+    assert store.count(Filter(branch=ROOT)) == 300
+    assert clustering.applied
+    assert require_clustering(store).book == clustering.book
+
+
+def test_sizes_are_those_wanted(store: Store) -> None:
+    """Uniform sizes come out uniform within two percent or one second."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=5, sizes="uniform")).clustering
+    counts = np.array(list(store.facet("cluster").values()))
+    assert np.abs(counts - 60).max() <= 2
+    assert clustering.fit.size_error <= 0.04
+
+
+def test_new_seconds_are_labelled_at_once_and_like_old_ones(store: Store) -> None:
+    """A new second gets the label that the same second had in the fit; without a fit nothing is added."""
+    points, _ = seconds_of_kinds(300)
+    assert label_points(points[:3], None) == points[:3]
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    labels = labels_of(store)
+    for point in label_points(points[:40], clustering):
+        assert point.payload["cluster"] == labels[point.video_id, point.second][0]
+    bare = SecondPoint("v9", 0, {}, make_payload(video_id="v9", second=0, has_audio=False, flags=[], checkpoint="c1"))
+    assert "cluster" not in label_points([bare], clustering)[0].payload
+
+
+def test_a_fit_cut_short_is_completed_to_the_same_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed amid the payloads, the next run ends where an undisturbed one does."""
+    options = FitOptions(n_clusters=N_KINDS)
+    whole = fit_clusters(store, options).clustering
+    expected = labels_of(store)
+    store.set_payloads([(video, second, {"cluster": 99, "path": []}) for video, second in list(expected)[:150]])
+    write_clustering(store, replace(whole, applied=False))  # as it is after kill -9 halfway
+    again = fit_clusters(store, options)
+    assert again.resumed
+    assert labels_of(store) == expected
+    assert require_clustering(store).applied
+
+
+def test_the_same_points_and_seed_give_the_same_fit(store: Store) -> None:
+    """A fresh fit has the same id and the same labels."""
+    first = fit_clusters(store, FitOptions(n_clusters=N_KINDS, fresh=True)).clustering
+    expected = labels_of(store)
+    second = fit_clusters(store, FitOptions(n_clusters=N_KINDS, fresh=True)).clustering
+    assert first.fit.fit_id == second.fit.fit_id
+    assert labels_of(store) == expected
+
+
+def test_names_survive_indexing_more_and_refitting(store: Store) -> None:
+    """Names, merges and hiding are on the clusters of the same seconds after more seconds and a fresh fit."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    points, kinds = seconds_of_kinds(300)
+    labels = labels_of(store)
+    kind_of = {labels[p.video_id, p.second][0]: kind for p, kind in zip(points, kinds, strict=True)}
+    for cluster in clustering.book.clusters():
+        clustering = cluster_edit.name(store, clustering, f"c{cluster}", f"kind {kind_of[cluster]}")
+    clustering = cluster_edit.hide(store, clustering, f"c{clustering.book.clusters()[0]}", hidden=True)
+    store.upsert_seconds(label_points(seconds_of_kinds(200, seed=5, first_video=10)[0], clustering))
+    report = fit_clusters(store, FitOptions(n_clusters=N_KINDS, seed=7, fresh=True))
+    book = report.clustering.book
+    assert report.carried == N_KINDS
+    assert book.names == clustering.book.names
+    assert book.hidden == clustering.book.hidden
+    assert book.lost == ()
+    new, new_kinds = seconds_of_kinds(200, seed=5, first_video=10)
+    labels = labels_of(store)
+    right = [
+        book.names[f"c{labels[p.video_id, p.second][0]}"] == f"kind {kind}"
+        for p, kind in zip(new, new_kinds, strict=True)
+    ]
+    assert np.mean(right) > 0.9
+
+
+def test_what_is_not_found_again_is_listed(store: Store) -> None:
+    """A name whose cluster a coarser fit no longer has goes to the list of lost edits, not nowhere."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    for cluster in clustering.book.clusters():
+        clustering = cluster_edit.name(store, clustering, f"c{cluster}", f"name {cluster}")
+    book = fit_clusters(store, FitOptions(n_clusters=2)).clustering.book
+    assert len(book.names) + len(book.lost) >= N_KINDS
+    assert {lost["name"] for lost in book.lost} | set(book.names.values()) == {f"name {i}" for i in range(N_KINDS)}
+
+
+def test_edits_reach_payloads(store: Store) -> None:
+    """Merge, split and move change clusters and paths of the seconds concerned, and only the tree's shape."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    sizes = store.facet("cluster")
+    a, b = clustering.book.clusters()[:2]
+    clustering = cluster_edit.merge(store, clustering, a, b)
+    assert store.facet("cluster")[a] == sizes[a] + sizes[b]
+    assert store.count(Filter(clusters=(b,))) == 0
+    clustering = cluster_edit.split(store, clustering, a)
+    assert store.facet("cluster")[a] == sizes[a]
+    assert sum(store.facet("cluster").values()) == 300
+    big = int(next(iter(store.facet("cluster"))))
+    clustering = cluster_edit.split(store, clustering, big, parts=2)
+    assert len(clustering.book.clusters()) == N_KINDS + 1
+    clustering = cluster_edit.move(store, clustering, f"c{big}", ROOT)
+    assert clustering.book.path(f"c{big}") == [ROOT, f"c{big}"]
+    for cluster, path, _ in labels_of(store).values():
+        assert path == clustering.book.path(f"c{cluster}")
+    with pytest.raises(UsageError, match="cannot be moved"):
+        cluster_edit.move(store, clustering, ROOT, ROOT)
+    with pytest.raises(UsageError, match="itself"):
+        cluster_edit.merge(store, clustering, a, a)
+    with pytest.raises(UsageError, match="visxp clusters tree"):
+        clustering.book.find("nonsense")
+
+
+def test_descriptions_are_right(store: Store) -> None:
+    """Sizes add up, representatives and boundary cases are members, and kinds alike in sound are pure in sound."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    nodes = shown_nodes(clustering)
+    found = describe_nodes(store, clustering, [*nodes, ROOT])
+    labels = labels_of(store)
+    assert sum(d.seconds for d in found[:-1]) == found[-1].seconds == 300
+    assert found[-1].videos == 6
+    for d in found[:-1]:
+        assert {f"c{labels[e.video_id, e.second][0]}" for e in (*d.nearest, *d.diverse, *d.boundary)} == {d.node}
+        assert d.purity_visual > 0.8
+        assert len(d.neighbours) == 3
+        assert min(e.score for e in d.nearest) >= min(e.score for e in d.diverse)
+    assert found[-1].purity_visual < 0.5
+    assert sorted(found, key=SORTS["size"])[0].node == ROOT
+    hidden = cluster_edit.hide(store, clustering, nodes[0], hidden=True)
+    assert nodes[0] not in shown_nodes(hidden)
+    assert nodes[0] in shown_nodes(hidden, with_hidden=True)
+
+
+def test_a_sheet_says_what_it_cannot_show(store: Store) -> None:
+    """A video that is gone gives tiles that say so; names and paths are escaped."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=3)).clustering
+    clustering = cluster_edit.name(store, clustering, "c0", "<b>&")
+    found = describe_nodes(store, clustering, shown_nodes(clustering))
+    paths = {record.video_id: record.paths for record in store.videos()}
+    tiles = make_tiles([e for d in found for e in (*d.nearest, *d.diverse, *d.boundary)], paths)
+    page = render_sheet(found, clustering.book, tiles, paths, title="Sheet")
+    assert "file not readable" in page
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&" not in page
+    assert "http" not in page
+
+
+def test_auto_finds_how_many_kinds_there_are() -> None:
+    """The silhouette of seconds that were not fitted to is best at the planted number of kinds."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    centres = np.linalg.qr(rng.normal(size=(16, 16)))[0][:8]
+    rows = centres[rng.choice(8, 1200)] + 0.05 * rng.normal(size=(1200, 16))
+    sample = torch.nn.functional.normalize(torch.from_numpy(rows).float(), dim=1)
+    best, curve = choose_n_clusters(sample, seed=0, progress=lambda step, done, total: None)
+    assert best == 8
+    assert len(curve) > 5
+
+
+def test_wrong_wishes_are_refused(store: Store) -> None:
+    """Impossible numbers and unknown sizes say what is possible; no clusters says how to make them."""
+    with pytest.raises(UsageError, match="2 to 5000"):
+        fit_clusters(store, FitOptions(n_clusters=1))
+    with pytest.raises(UsageError, match="tempered, uniform, gaussian"):
+        fit_clusters(store, FitOptions(sizes="odd"))
+    with pytest.raises(UsageError, match="too few"):
+        fit_clusters(store, FitOptions(n_clusters=400))
+    with pytest.raises(CollectionError, match="visxp clusters fit"):
+        require_clustering(store)
+
+
+def test_the_document_round_trips(store: Store) -> None:
+    """What is read is what was written, bit by bit."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=3)).clustering
+    found = require_clustering(store)
+    assert isinstance(found, Clustering)
+    assert (found.book, found.fit, found.applied) == (clustering.book, clustering.fit, True)
+    assert (found.model.prototypes == clustering.model.prototypes).all()
+    assert (found.model.offsets == clustering.model.offsets).all()
+
+
+def test_commands_from_fit_to_export(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands do what they say, in text and in JSON, and their mistakes have exit code 2."""
+    store.close()
+    at = ["--index", str(tmp_path / "index")]
+    assert main(["clusters", "tree", *at]) == 3
+    assert "visxp clusters fit" in capsys.readouterr().err
+    assert main(["clusters", "fit", "--k", "6", "--json", *at]) == 0
+    assert json.loads(capsys.readouterr().out)["n_clusters"] == 6
+    assert main(["clusters", "name", "2", "applause", *at]) == 0
+    assert main(["clusters", "ls", *at]) == 0
+    assert "applause" in capsys.readouterr().out
+    assert main(["clusters", "tree", "--json", *at]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] == 300
+    assert main(["clusters", "show", "applause", *at]) == 0
+    assert "boundary" in capsys.readouterr().out
+    for name in ("x.csv", "x.json", "x.html"):
+        assert main(["clusters", "export", "--out", str(tmp_path / name), *at]) == 0
+        assert "applause" in (tmp_path / name).read_text(encoding="utf-8")
+    assert main(["clusters", "export", "--out", str(tmp_path / "x.pdf"), *at]) == 2
+    assert main(["clusters", "show", "nonsense", *at]) == 2
+    assert main(["clusters", "fit", "--k", "many", *at]) == 2

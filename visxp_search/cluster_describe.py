@@ -1,0 +1,257 @@
+"""Descriptions of clusters and branches that a person can use, gathered in one pass over the stored seconds.
+
+Memory stays bounded: of each node a few candidates, sums and the ids of its videos are kept.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from visxp_search.cluster_book import ROOT
+from visxp_search.cluster_model import FloatArray
+from visxp_search.cluster_store import Clustering, pages
+from visxp_search.store import Filter, Store
+
+SHOWN = 6
+"""Representatives of each sort, and boundary cases."""
+CANDIDATES = 32
+PER_VIDEO = 2
+"""At most so many of the nearest seconds are of one video, where there are others."""
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """A second that stands for a cluster: its video, its place, and the cosine to the cluster's prototype."""
+
+    video_id: str
+    second: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of one node.
+
+    Attributes:
+        node: `c7` or `b3`.
+        name: given by a person; empty if none.
+        hidden: whether it is left out of lists.
+        path: from the root to it.
+        clusters: how many are below it (1 for a cluster).
+        seconds: that belong to it.
+        share: of all seconds that have a cluster.
+        videos: that have one of its seconds.
+        purity_visual: length of the mean of its seconds' centred pictures, in [0, 1]: 1 if all look the same.
+        purity_audio: the same of their sound. Both are NaN if it has none.
+        has_audio: share of its seconds that have a sound.
+        confidence: mean over its seconds.
+        nearest: seconds nearest the prototype, at most two of a video.
+        diverse: seconds that differ from each other as much as possible.
+        boundary: seconds that nearly belong to another cluster.
+        neighbours: clusters of the nearest prototypes; for a branch, the other children of its parent.
+    """
+
+    node: str
+    name: str
+    hidden: bool
+    path: tuple[str, ...]
+    clusters: int
+    seconds: int
+    share: float
+    videos: int
+    purity_visual: float
+    purity_audio: float
+    has_audio: float
+    confidence: float
+    nearest: tuple[Example, ...]
+    diverse: tuple[Example, ...]
+    boundary: tuple[Example, ...]
+    neighbours: tuple[str, ...]
+
+
+SORTS: dict[str, Callable[[Description], float]] = {
+    "size": lambda d: -d.seconds,
+    "picture": lambda d: -np.nan_to_num(d.purity_visual, nan=-1),
+    "sound": lambda d: -np.nan_to_num(d.purity_audio, nan=-1),
+    "same-sound": lambda d: np.nan_to_num(d.purity_visual) - np.nan_to_num(d.purity_audio),
+    "same-picture": lambda d: np.nan_to_num(d.purity_audio) - np.nan_to_num(d.purity_visual),
+    "videos": lambda d: -d.videos,
+    "confidence": lambda d: -d.confidence,
+}
+"""Orders of a list; `same-sound` puts first what sounds the same and looks different, `same-picture` the reverse."""
+
+
+@dataclass
+class _Gathered:
+    """What one pass gathers of one cluster."""
+
+    n_seconds: int = 0
+    confidence: float = 0.0
+    videos: set[str] = field(default_factory=set)
+    sums: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    near: list[tuple[float, str, int]] = field(default_factory=list)
+    edge: list[tuple[float, str, int, float]] = field(default_factory=list)
+    any: list[tuple[FloatArray, Example]] = field(default_factory=list)
+
+
+def describe_nodes(store: Store, clustering: Clustering, nodes: Sequence[str]) -> list[Description]:
+    """Describe nodes, in that order.
+
+    Args:
+        store: the index.
+        clustering: its clusters.
+        nodes: ids of clusters and branches.
+    """
+    book = clustering.book
+    wanted = {cluster for node in nodes for cluster in book.below(node)}
+    everything = wanted == set(book.clusters())
+    gathered = _gather(store, clustering, None if everything else tuple(sorted(wanted)))
+    total = sum(store.facet("cluster").values())
+    close = _neighbours(clustering)
+    parents = book.parents()
+    found = []
+    for node in nodes:
+        below = [gathered[cluster] for cluster in book.below(node) if cluster in gathered]
+        if node.startswith("c"):
+            neighbours = close[int(node[1:])]
+        else:
+            neighbours = tuple(other for other in book.tree.get(parents.get(node, ""), ()) if other != node)
+        found.append(_describe(node, below, clustering, total=total, neighbours=neighbours))
+    return found
+
+
+def shown_nodes(clustering: Clustering, *, with_hidden: bool = False) -> list[str]:
+    """All clusters in the order of the tree, without those that are hidden or in a hidden branch."""
+    book = clustering.book
+    hidden = () if with_hidden else book.hidden
+    return [f"c{cluster}" for cluster in book.below(ROOT) if not set(book.path(f"c{cluster}")) & set(hidden)]
+
+
+def _gather(store: Store, clustering: Clustering, clusters: tuple[int, ...] | None) -> dict[int, _Gathered]:
+    model, rows = clustering.model, np.array(clustering.book.rows)
+    where = None if clusters is None else Filter(clusters=clusters)
+    gathered: dict[int, _Gathered] = {}
+    for points in pages(store.seconds(where, with_vectors=model.modalities)):
+        features = model.features(points)
+        scores = features @ model.prototypes.T + model.offsets.astype(np.float32)  # (B, R)
+        for at, point in enumerate(points):
+            cluster = point.payload.get("cluster")
+            if cluster is None:
+                continue
+            own = rows == cluster
+            if not own.any():
+                continue
+            seen = gathered.setdefault(cluster, _Gathered())
+            best = float(scores[at][own].max())
+            margin = best - float(scores[at][~own].max()) if not own.all() else best
+            cosine = float((features[at] @ model.prototypes[own].T).max())
+            seen.n_seconds += 1
+            seen.confidence += float(point.payload.get("confidence", 0))
+            seen.videos.add(point.video_id)
+            for name, part in _parts(features[at], clustering):
+                seen.sums[name] = seen.sums.get(name, 0) + part
+                seen.counts[name] = seen.counts.get(name, 0) + 1
+            _keep(seen.near, (cosine, point.video_id, point.second))
+            _keep(seen.edge, (-margin, point.video_id, point.second, cosine), SHOWN)
+            if len(seen.any) < CANDIDATES:  # ids are hashes, so the first ones are a random sample
+                seen.any.append((features[at], Example(point.video_id, point.second, round(cosine, 4))))
+    return gathered
+
+
+def _parts(features: FloatArray, clustering: Clustering) -> Iterator[tuple[str, FloatArray]]:
+    """Modality and its part of a second's features, norm 1, where it is there."""
+    start = 0
+    for name, mean in clustering.model.means.items():
+        part = features[start : start + len(mean)]
+        start += len(mean)
+        norm = float(np.linalg.norm(part))
+        if norm > 0:
+            yield name, part / norm
+
+
+def _describe(
+    node: str, below: Sequence[_Gathered], clustering: Clustering, *, total: int, neighbours: tuple[str, ...]
+) -> Description:
+    book = clustering.book
+    n_seconds = sum(seen.n_seconds for seen in below)
+    n_audio = sum(seen.counts.get("audio", 0) for seen in below)
+    near = sorted((item for seen in below for item in seen.near), reverse=True)
+    edge = sorted((item for seen in below for item in seen.edge), reverse=True)
+    return Description(
+        node=node,
+        name=book.names.get(node, ""),
+        hidden=node in book.hidden,
+        path=tuple(book.path(node)),
+        clusters=len(book.below(node)),
+        seconds=n_seconds,
+        share=round(n_seconds / total, 4) if total else 0.0,
+        videos=len(set().union(*(seen.videos for seen in below))),
+        purity_visual=_purity("visual", below),
+        purity_audio=_purity("audio", below),
+        has_audio=round(n_audio / n_seconds, 3) if n_seconds else 0.0,
+        confidence=round(sum(seen.confidence for seen in below) / n_seconds, 3) if n_seconds else 0.0,
+        nearest=_spread_over_videos([Example(video, second, round(score, 4)) for score, video, second in near]),
+        diverse=_diverse([item for seen in below for item in seen.any]),
+        boundary=tuple(Example(video, second, round(score, 4)) for _, video, second, score in edge[:SHOWN]),
+        neighbours=neighbours,
+    )
+
+
+def _purity(name: str, below: Sequence[_Gathered]) -> float:
+    count = sum(seen.counts.get(name, 0) for seen in below)
+    if not count:
+        return float("nan")
+    total = sum(seen.sums[name] for seen in below if name in seen.sums)
+    return round(float(np.linalg.norm(total)) / count, 3)
+
+
+def _spread_over_videos(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """The first ones, at most `PER_VIDEO` of a video and none beside another; filled up with the rest in order."""
+    chosen: list[Example] = []
+    for example in examples:
+        same = [other for other in chosen if other.video_id == example.video_id]
+        if len(same) < PER_VIDEO and all(abs(other.second - example.second) > 1 for other in same):
+            chosen.append(example)
+    rest = [example for example in examples if example not in chosen]
+    return tuple((chosen + rest)[:SHOWN])
+
+
+def _diverse(candidates: Sequence[tuple[FloatArray, Example]]) -> tuple[Example, ...]:
+    """Farthest-point choice: each next one is the least similar to those chosen."""
+    if not candidates:
+        return ()
+    features = np.stack([feature for feature, _ in candidates])
+    first = int((features @ features.mean(axis=0)).argmax())
+    chosen = [first]
+    nearest = features @ features[first]
+    while len(chosen) < min(SHOWN, len(candidates)):
+        following = int(nearest.argmin())
+        chosen.append(following)
+        nearest = np.maximum(nearest, features @ features[following])
+        nearest[chosen] = np.inf
+    return tuple(candidates[at][1] for at in chosen)
+
+
+def _neighbours(clustering: Clustering) -> dict[int, tuple[str, ...]]:
+    """Cluster -> the clusters whose prototypes are nearest, nearest first."""
+    clusters = clustering.book.clusters()
+    rows = np.array(clustering.book.rows)
+    means = np.stack([clustering.model.prototypes[rows == cluster].mean(axis=0) for cluster in clusters])
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+    similarity = means @ means.T
+    np.fill_diagonal(similarity, -np.inf)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(clusters) - 1)]
+    return {cluster: tuple(f"c{clusters[at]}" for at in order[row]) for row, cluster in enumerate(clusters)}
+
+
+def _keep(heap: list[Any], item: tuple[Any, ...], most: int = CANDIDATES) -> None:
+    """Keep the `most` largest items."""
+    if len(heap) < most:
+        heapq.heappush(heap, item)
+    else:
+        heapq.heappushpop(heap, item)

@@ -1,0 +1,131 @@
+"""The fitted clusters of an archive: what a second is compared by, and which cluster it belongs to.
+
+A second is compared by its picture and its sound together: of each modality's embedding the archive's mean is
+subtracted and the rest scaled to norm 1; the two are put side by side and scaled to norm 1. A missing modality is zeros
+there, so that silent pictures are nearer to each other than to the same pictures with sound. The `joint` vector is not
+used: it keeps what picture and sound have in common, and clusters are wanted that differ in one of them.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from visxp_search.clusters import hard_assignment, soft_assignment
+from visxp_search.store import SecondPoint
+
+FloatArray = npt.NDArray[np.float32]
+MODALITIES = ("visual", "audio")
+
+
+@dataclass(frozen=True)
+class ClusterModel:
+    """Prototypes in the space of `features`, and the offsets that give clusters their sizes.
+
+    Attributes:
+        means: modality -> (D,) the archive's mean embedding; modalities that the index lacks are not there.
+        prototypes: (R, F) float32 of norm 1; F is the sum of the modalities' D.
+        offsets: (R,) float64 added to cosines before the best is taken.
+        sharpness: of the soft assignment, for the confidence.
+    """
+
+    means: Mapping[str, FloatArray]
+    prototypes: FloatArray
+    offsets: npt.NDArray[np.float64]
+    sharpness: float
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What seconds are compared by."""
+        return tuple(self.means)
+
+    def features(self, points: Sequence[SecondPoint]) -> FloatArray:
+        """(B, F) features of seconds; see `make_features`."""
+        return make_features(stack_vectors(points, {name: len(mean) for name, mean in self.means.items()}), self.means)
+
+    def assign(self, features: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
+        """The row of the best prototype for each second, -1 for one without any vector, and the confidence in [0, 1].
+
+        Args:
+            features: (B, F) of `features`.
+        """
+        scores = torch.from_numpy(features) @ torch.from_numpy(self.prototypes).T  # (B, R)
+        offsets = torch.from_numpy(self.offsets)
+        rows = hard_assignment(scores, offsets=offsets).numpy()
+        plan = soft_assignment(scores, offsets=offsets, sharpness=self.sharpness)
+        confidence = plan.max(dim=1).values.numpy()
+        return np.where(features.any(axis=1), rows, -1), confidence
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data; `from_json` is the inverse, bit by bit."""
+        return {
+            "means": {name: _pack(mean) for name, mean in self.means.items()},
+            "prototypes": _pack(self.prototypes),
+            "offsets": _pack(self.offsets),
+            "sharpness": self.sharpness,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "ClusterModel":
+        """What `to_json` wrote."""
+        return ClusterModel(
+            means={name: _unpack(mean) for name, mean in data["means"].items()},
+            prototypes=_unpack(data["prototypes"]),
+            offsets=_unpack(data["offsets"]),
+            sharpness=float(data["sharpness"]),
+        )
+
+
+def stack_vectors(points: Sequence[SecondPoint], dims: Mapping[str, int]) -> FloatArray:
+    """The modalities of seconds side by side, zeros where one is missing: (B, F) for dims modality -> D."""
+    rows = np.zeros((len(points), sum(dims.values())), dtype=np.float32)
+    start = 0
+    for name, dim in dims.items():
+        there = [row for row, point in enumerate(points) if name in point.vectors]
+        if there:
+            rows[there, start : start + dim] = np.stack([points[row].vectors[name] for row in there])
+        start += dim
+    return rows
+
+
+def make_features(vectors: FloatArray, means: Mapping[str, FloatArray]) -> FloatArray:
+    """What seconds are compared by, a row a second; a row of zeros where there is no vector at all.
+
+    Args:
+        vectors: (B, F) of `stack_vectors`.
+        means: modality -> (D,) mean embedding, in the order of the columns.
+
+    Returns:
+        (B, F) float32 of norm 1 or 0.
+    """
+    parts, start = [], 0
+    for mean in means.values():
+        part = vectors[:, start : start + len(mean)].astype(np.float32)
+        there = part.any(axis=1, keepdims=True)
+        parts.append(_normalise(np.where(there, part - mean, 0)))
+        start += len(mean)
+    return _normalise(np.concatenate(parts, axis=1))
+
+
+def _normalise(rows: npt.NDArray[Any]) -> FloatArray:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(norms > 1e-9, norms, 1)).astype(np.float32)
+
+
+def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"))
+    return {
+        "type": array.dtype.name,
+        "shape": list(array.shape),
+        "base64": base64.b64encode(little.tobytes()).decode("ascii"),
+    }
+
+
+def _unpack(data: Mapping[str, Any]) -> npt.NDArray[Any]:
+    kind = np.dtype(data["type"]).newbyteorder("<")
+    flat = np.frombuffer(base64.b64decode(data["base64"]), dtype=kind)
+    return flat.reshape(data["shape"]).astype(data["type"])

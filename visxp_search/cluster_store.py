@@ -1,0 +1,186 @@
+"""An archive's clusters as its index keeps them: the document, and the payloads of seconds.
+
+The document `clusters` holds prototypes, tree, names and edits, and is replaced at once; only then do payloads follow,
+and when all are set the document says so. Whoever finds it saying otherwise sets them again: the labels depend on the
+document and the stored vectors alone, so the end is the same however often it was cut short.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any
+
+from visxp_search.cluster_book import ClusterBook, book_from_json
+from visxp_search.cluster_model import ClusterModel
+from visxp_search.errors import CollectionError
+from visxp_search.store import Filter, SecondPoint, Store
+
+DOCUMENT = "clusters"
+FORMAT = 1
+PAGE = 4096
+"""Seconds that are read, assigned and written together."""
+
+OnSeconds = Callable[[int], None]
+"""Told how many more seconds are done."""
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """How clusters were fitted.
+
+    Attributes:
+        fit_id: hash of what was fitted.
+        n_clusters: prototypes asked for, or found by the criterion.
+        sizes: `tempered`, `uniform` or `gaussian`.
+        seed: of everything random.
+        n_seconds: seconds that were there.
+        size_error: largest relative deviation of a cluster's size from the wanted one.
+        curve: (K, silhouette) of the K that were tried; empty if K was given.
+    """
+
+    fit_id: str
+    n_clusters: int
+    sizes: str
+    seed: int
+    n_seconds: int
+    size_error: float
+    curve: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """All that an index knows of its clusters.
+
+    Attributes:
+        model: says which prototype a second belongs to.
+        book: says which cluster a prototype is, and where in the tree.
+        fit: how it was fitted.
+        applied: whether every stored second's payload agrees.
+    """
+
+    model: ClusterModel
+    book: ClusterBook
+    fit: FitFacts
+    applied: bool = False
+
+    def label(self, points: Sequence[SecondPoint]) -> list[dict[str, Any]]:
+        """The payload values `cluster`, `path` and `confidence` of seconds; {} for one without any vector."""
+        if not points:
+            return []
+        rows, confidence = self.model.assign(self.model.features(points))
+        paths = self.book.paths()
+        return [
+            {
+                "cluster": self.book.rows[row],
+                "path": paths[self.book.rows[row]],
+                "confidence": round(float(sure), 4),
+            }
+            if row >= 0
+            else {}
+            for row, sure in zip(rows.tolist(), confidence.tolist(), strict=True)
+        ]
+
+
+def read_clustering(store: Store) -> Clustering | None:
+    """The clusters of an index; None if none were fitted.
+
+    Raises:
+        CollectionError: If the document is of another format.
+    """
+    data = store.read_document(DOCUMENT)
+    if data is None:
+        return None
+    if data.get("format") != FORMAT:
+        raise CollectionError(
+            f"the clusters of index {store.location} have format {data.get('format')!r}, this program reads {FORMAT}; "
+            f"use the visxp release that made them"
+        )
+    curve = tuple((int(k), float(value)) for k, value in data["fit"]["curve"])
+    return Clustering(
+        model=ClusterModel.from_json(data["model"]),
+        book=book_from_json(data["book"]),
+        fit=FitFacts(**{**data["fit"], "curve": curve}),
+        applied=bool(data["applied"]),
+    )
+
+
+def require_clustering(store: Store) -> Clustering:
+    """The clusters of an index.
+
+    Raises:
+        CollectionError: If none were fitted.
+    """
+    clustering = read_clustering(store)
+    if clustering is None:
+        raise CollectionError(f"index {store.location} has no clusters yet; make them with: visxp clusters fit")
+    return clustering
+
+
+def write_clustering(store: Store, clustering: Clustering) -> None:
+    """Keep clusters with the index, replacing those before."""
+    store.write_document(
+        DOCUMENT,
+        {
+            "format": FORMAT,
+            "model": clustering.model.to_json(),
+            "book": clustering.book.to_json(),
+            "fit": asdict(clustering.fit),
+            "applied": clustering.applied,
+        },
+    )
+
+
+def label_points(points: Sequence[SecondPoint], clustering: Clustering | None) -> list[SecondPoint]:
+    """New seconds with the payload of the clusters that they belong to, if clusters were fitted."""
+    if clustering is None:
+        return list(points)
+    labels = clustering.label(points)
+    return [replace(point, payload={**point.payload, **values}) for point, values in zip(points, labels, strict=True)]
+
+
+def apply_clustering(
+    store: Store,
+    clustering: Clustering,
+    *,
+    clusters: Sequence[int] | None = None,
+    on_seconds: OnSeconds = lambda n: None,
+) -> Clustering:
+    """Write the document, then the payloads of the seconds that it changes, then that this is done.
+
+    Args:
+        store: an index open for writing.
+        clustering: what should hold.
+        clusters: only the seconds whose payload says one of these; None for all. What an edit can not change need not
+            be read again.
+        on_seconds: told how many more seconds are done.
+
+    Returns:
+        The clustering, applied.
+    """
+    before = read_clustering(store)
+    whole = clusters is None or before is None or not before.applied
+    write_clustering(store, replace(clustering, applied=False))
+    where = None if whole or clusters is None else Filter(clusters=tuple(clusters))
+    seconds = store.seconds(where, with_vectors=clustering.model.modalities, page=PAGE)
+    for points in pages(seconds):
+        updates = [
+            (point.video_id, point.second, values)
+            for point, values in zip(points, clustering.label(points), strict=True)
+            if _differs(point.payload, values)
+        ]
+        store.set_payloads(updates)
+        on_seconds(len(points))
+    store.flush()
+    done = replace(clustering, applied=True)
+    write_clustering(store, done)
+    return done
+
+
+def pages(points: Iterator[SecondPoint], size: int = PAGE) -> Iterator[list[SecondPoint]]:
+    """Lists of at most `size` seconds."""
+    while page := list(islice(points, size)):
+        yield page
+
+
+def _differs(payload: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return any(payload.get(key) != value for key, value in values.items())
