@@ -1,0 +1,183 @@
+"""What a similarity means in one archive: comparison with a random sample of it. Pure functions of arrays.
+
+Three uses. *Standardising*: how far a similarity stands above those of unrelated seconds, so that pictures and sounds
+can be added up. *Chance*: how many places of the archive are expected to score as high without being related.
+*Commonness*: which seconds resemble a large part of the archive, and so say little.
+
+References:
+    [weibull1951] A statistical distribution function of wide applicability. J. Applied Mechanics 18, 1951.
+    [jones1972] A statistical interpretation of term specificity and its application in retrieval. J. Documentation 28.
+    [fisher1915] Frequency distribution of the values of the correlation coefficient. Biometrika 10, 1915 (artanh).
+    [auckenthaler2000] Score normalization for text-independent speaker verification systems (z-norm). DSP 10, 2000.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+MIN_SAMPLE = 20
+"""Values below which nothing is said about chance."""
+LARGEST, SMALLEST = 10.0, -3.0
+"""Bounds of a standardised similarity: beyond them it is no further evidence, and no single second decides alone."""
+MIN_SPREAD = 0.05
+"""Least spread that counts, on Fisher's scale; below it differences are coding noise."""
+LARGEST_COSINE = 0.9999
+"""Cosines from here on are equal: float32 and coding noise."""
+COMMON_SHARE = 0.03
+"""A second that resembles more than this share of the other videos' seconds is common."""
+COMMON_QUANTILE = 0.995
+"""Two seconds resemble each other if they are more alike than this share of random pairs from different videos."""
+LEAST_WEIGHT = 0.1
+
+_LEVELS = np.linspace(0.55, 0.95, 17)
+"""Quantiles that the tail is fitted to. The highest twentieth is left out: it may hold what is looked for."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """How scores of unrelated places are distributed.
+
+    The upper half follows a Weibull law: P(X > x) = 0.5 exp(-((x - median) / scale)^shape) for x > median [weibull1951].
+    A shape of 1 is an exponential tail, one near 2 that of a normal distribution.
+
+    Attributes:
+        values: sorted scores of the sample.
+        median: of the sample.
+        scale: > 0.
+        shape: in [1, 2], so that a tail is never taken to be shorter than a normal one.
+    """
+
+    values: FloatArray
+    median: float
+    scale: float
+    shape: float
+
+    def chance(self, value: float) -> float:
+        """Probability that an unrelated place scores at least `value`, in (0, 1]."""
+        if value <= self.median:
+            return float(1 - np.searchsorted(self.values, value) / len(self.values))
+        return float(0.5 * np.exp(-(((value - self.median) / self.scale) ** self.shape)))
+
+    def percentile(self, value: float) -> float:
+        """Share of the sample, in percent, that scores lower."""
+        return 100.0 * float(np.searchsorted(self.values, value)) / len(self.values)
+
+
+def fit_tail(values: FloatArray) -> Tail | None:
+    """Fit the upper half of a sample by its quantiles, which a twentieth of related values among them cannot bend.
+
+    Least squares on ln(-ln(2 P(X > x))) = shape (ln(x - median) - ln scale).
+
+    Args:
+        values: (n,) finite.
+
+    Returns:
+        None below `MIN_SAMPLE` values.
+    """
+    if len(values) < MIN_SAMPLE:
+        return None
+    median = float(np.median(values))
+    above = np.maximum(np.quantile(values, _LEVELS).astype(np.float64) - median, 1e-9)
+    strength = -np.log(2 * (1 - _LEVELS))
+    x, y = np.log(above), np.log(strength)
+    spread = float(np.square(x - x.mean()).sum())
+    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 1.0
+    shape = float(np.clip(slope, 1.0, 2.0))
+    scale = float(np.median(above / strength ** (1 / shape)))
+    return Tail(values=np.sort(values), median=median, scale=max(scale, 1e-6), shape=shape)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Centre and spread of the similarities of each second of a query with unrelated seconds, [auckenthaler2000].
+
+    Both on the scale artanh(cosine) [fisher1915], on which 0.99 and 0.999 are as far apart as 0.9 and 0.99.
+
+    Attributes:
+        centre: (Q,) median.
+        spread: (Q,) distance of the 90th percentile from the median, over 1.2816: the deviation of a normal upper half.
+    """
+
+    centre: FloatArray
+    spread: FloatArray
+
+    def standardise(self, cosines: FloatArray) -> FloatArray:
+        """(Q, T) cosines -> (Q, T) deviations above the centre, cut off at `SMALLEST` and `LARGEST`; NaN stays NaN."""
+        deviations = (fisher(cosines) - self.centre[:, None]) / self.spread[:, None]
+        return np.clip(deviations, SMALLEST, LARGEST).astype(np.float32)
+
+    def deviation(self, row: int, cosine: float) -> float:
+        """One cosine of one row, standardised but not cut off."""
+        return float((fisher(np.float32(cosine)) - self.centre[row]) / self.spread[row])
+
+
+def fisher(cosines: npt.ArrayLike) -> FloatArray:
+    """artanh, finite: cosines are cut off at plus and minus `LARGEST_COSINE`; NaN stays NaN."""
+    return np.arctanh(np.clip(np.asarray(cosines), -LARGEST_COSINE, LARGEST_COSINE)).astype(np.float32)
+
+
+def fit_scale(cosines: FloatArray) -> Scale:
+    """Centre and spread of each row of (Q, B) cosines with a background sample; NaN marks missing vectors.
+
+    Rows or samples with too few values get centre 0 and spread 0.25, a neutral guess that only tiny archives meet.
+    """
+    n_rows = len(cosines)
+    centre, spread = np.zeros(n_rows, np.float32), np.full(n_rows, 0.25, np.float32)
+    transformed = fisher(cosines)
+    columns = ~np.isnan(cosines).all(axis=0) if cosines.size else np.zeros(cosines.shape[1], dtype=bool)
+    if columns.sum() >= MIN_SAMPLE:
+        for row, values in enumerate(transformed[:, columns]):
+            if not np.isnan(values).any():
+                middle, high = np.quantile(values, (0.5, 0.9))
+                centre[row], spread[row] = middle, max((high - middle) / 1.2816, MIN_SPREAD)
+    return Scale(centre=centre, spread=spread)
+
+
+def resemblance_threshold(vectors: FloatArray, owners: npt.NDArray[np.int64], *, most: int = 600) -> float:
+    """The cosine from which two seconds of different videos resemble each other more than `COMMON_QUANTILE` of pairs.
+
+    Args:
+        vectors: (B, D) of norm 1, no NaN.
+        owners: (B,) number of the video of each.
+        most: rows that are compared with each other.
+
+    Returns:
+        A cosine; infinity if there are no two videos to compare.
+    """
+    vectors, owners = vectors[:most], owners[:most]
+    foreign = owners[:, None] != owners[None]
+    if foreign.sum() < MIN_SAMPLE:
+        return float("inf")
+    return float(np.quantile((vectors @ vectors.T)[foreign], COMMON_QUANTILE))
+
+
+def nearest_cosines(vectors: FloatArray, owners: npt.NDArray[np.int64], *, most: int = 600) -> FloatArray:
+    """How like its nearest neighbour in another video each second is: sorted cosines, empty if there is one video.
+
+    A second of a query that is less like anything in the archive than nearly all of these is new to it.
+    """
+    vectors, owners = vectors[:most], owners[:most]
+    if len(set(owners.tolist())) < 2:
+        return np.empty(0, dtype=np.float32)
+    foreign = owners[:, None] != owners[None]
+    return np.sort(np.where(foreign, vectors @ vectors.T, -1.0).max(axis=1)).astype(np.float32)
+
+
+def common_shares(vectors: FloatArray, sample: FloatArray, *, threshold: float) -> FloatArray:
+    """Share of the sample that each of (T, D) vectors resembles, (T,) in [0, 1]; 0 for rows of NaN."""
+    if not len(sample):
+        return np.zeros(len(vectors), dtype=np.float32)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((vectors @ sample.T >= threshold).mean(axis=1), dtype=np.float32)
+
+
+def common_weights(shares: FloatArray) -> FloatArray:
+    """Weight of seconds by how common they are, as stop words are weighted by inverse document frequency [jones1972].
+
+    1 up to `COMMON_SHARE`, then ln(1 / share) / ln(1 / COMMON_SHARE), at least `LEAST_WEIGHT`.
+    """
+    weights = np.log(np.maximum(shares, COMMON_SHARE)) / np.log(COMMON_SHARE)
+    return np.clip(weights, LEAST_WEIGHT, 1.0).astype(np.float32)
