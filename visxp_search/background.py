@@ -40,7 +40,8 @@ _LEVELS = np.linspace(0.55, 0.95, 17)
 class Tail:
     """How scores of unrelated places are distributed.
 
-    The upper half follows a Weibull law: P(X > x) = 0.5 exp(-((x - median) / scale)^shape) for x > median [weibull1951].
+    The upper half follows a Weibull law [weibull1951]: P(X > x) = 0.5 exp(-((x - median) / scale)^shape) for
+    x > median.
     A shape of 1 is an exponential tail, one near 2 that of a normal distribution.
 
     Attributes:
@@ -107,7 +108,7 @@ class Scale:
     def standardise(self, cosines: FloatArray) -> FloatArray:
         """(Q, T) cosines -> (Q, T) deviations above the centre, cut off at `SMALLEST` and `LARGEST`; NaN stays NaN."""
         deviations = (fisher(cosines) - self.centre[:, None]) / self.spread[:, None]
-        return np.clip(deviations, SMALLEST, LARGEST).astype(np.float32)
+        return np.asarray(np.clip(deviations, SMALLEST, LARGEST), dtype=np.float32)
 
     def deviation(self, row: int, cosine: float) -> float:
         """One cosine of one row, standardised but not cut off."""
@@ -116,7 +117,8 @@ class Scale:
 
 def fisher(cosines: npt.ArrayLike) -> FloatArray:
     """artanh, finite: cosines are cut off at plus and minus `LARGEST_COSINE`; NaN stays NaN."""
-    return np.arctanh(np.clip(np.asarray(cosines), -LARGEST_COSINE, LARGEST_COSINE)).astype(np.float32)
+    inside = np.clip(np.asarray(cosines, dtype=np.float32), -LARGEST_COSINE, LARGEST_COSINE)
+    return np.asarray(np.arctanh(inside), dtype=np.float32)
 
 
 def fit_scale(cosines: FloatArray) -> Scale:
@@ -180,4 +182,4 @@ def common_weights(shares: FloatArray) -> FloatArray:
     1 up to `COMMON_SHARE`, then ln(1 / share) / ln(1 / COMMON_SHARE), at least `LEAST_WEIGHT`.
     """
     weights = np.log(np.maximum(shares, COMMON_SHARE)) / np.log(COMMON_SHARE)
-    return np.clip(weights, LEAST_WEIGHT, 1.0).astype(np.float32)
+    return np.asarray(np.clip(weights, LEAST_WEIGHT, 1.0), dtype=np.float32)

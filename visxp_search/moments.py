@@ -141,8 +141,7 @@ def same_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
         limit: at most so many spans.
     """
     rows = asking_rows(evidence)
-    n_rows, n_columns = evidence.shape
-    if not rows.size or not n_columns:
+    if not rows.size or not evidence.shape[1]:
         return []
     gains = gains_of(evidence)
     free = gains.copy()
@@ -169,7 +168,7 @@ def line_gains(evidence: FloatArray) -> FloatArray:
 
 def gains_of(evidence: FloatArray) -> FloatArray:
     """What each cell speaks for (> 0) or against the same recording; rows with nothing to ask with are 0."""
-    return np.nan_to_num(np.maximum(evidence - SAME_LEVEL, SAME_WORST), nan=0.0).astype(np.float32)
+    return np.asarray(np.nan_to_num(np.maximum(evidence - SAME_LEVEL, SAME_WORST), nan=0.0), dtype=np.float32)
 
 
 def speeds_for(n_rows: int) -> FloatArray:
@@ -270,7 +269,7 @@ def _span_on_line(
         return float(evidence[row, column]) if 0 <= column < n_columns else float("nan")
 
     typical = float(np.nanmedian([cell(row) for row in range(first, last)]))
-    while first > 0 and 0 <= column_of(first - 1) and not cell(first - 1) < EDGE_SHARE * typical:
+    while first > 0 and column_of(first - 1) >= 0 and not cell(first - 1) < EDGE_SHARE * typical:
         first -= 1
     while last < n_rows and column_of(last) < n_columns and not cell(last) < EDGE_SHARE * typical:
         last += 1

@@ -52,8 +52,8 @@ class Moment:
         coverage: share of the query's seconds that the moment answers.
         offset: start of the moment less the second of the query that it begins with, seconds.
         seconds: the single seconds.
-        chance: expected number of places in this archive that answer as well without being related; None in archives too
-            small to tell.
+        chance: expected number of places in this archive that answer as well without being related; None in archives
+            too small to tell.
         visual_percentile: mean over the seconds; None where there are no pictures to compare.
         audio_percentile: the same for the sound.
         target_coverage: share of the video that the moment covers.

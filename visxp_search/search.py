@@ -6,7 +6,7 @@ standardised against a random sample of the archive (`visxp_search.background`),
 (`visxp_search.moments`).
 
 What is expected by chance: of a `similar` moment, how many windows of the archive would score as high, by the tail of
-random windows; of a `same` moment, how many lines through the most similar videos would, by the tail of all those lines.
+random windows; of a `same` moment, how many lines through the most similar videos would, by the tail of those lines.
 """
 
 import time
@@ -334,15 +334,16 @@ class _Reader:
         that only the other side lacks counts as 0. Rows of the query with nothing to ask with are NaN. What resembles
         an unwanted example loses as much. With examples there is one row, the mean over them of their best second.
         """
-        total: FloatArray | None = None
+        n_rows, n_columns = next(iter(cosines.values())).shape
+        total = np.zeros((n_rows, n_columns), dtype=np.float64)
+        square = np.zeros((n_rows, 1), dtype=np.float64)
         for name, values in cosines.items():
             standard = self.scales[name].standardise(values)
             standard = np.where(standard > 0, standard * weights[name], standard)
             present = ~np.isnan(self._vectors[name][:, :1])
             share = np.where(present, self.query.weights[name], 0.0)
-            part = share * np.nan_to_num(standard)
-            total, square = (part, share**2) if total is None else (total + part, square + share**2)
-        assert total is not None, "a query without weights is not read"
+            total += share * np.nan_to_num(standard)
+            square += share**2
         fused = np.where(square > 0, total / np.sqrt(np.where(square > 0, square, 1)), np.nan).astype(np.float32)
         n_wanted = self.query.n_seconds
         wanted, unwanted = fused[:n_wanted], fused[n_wanted:]
@@ -390,7 +391,7 @@ class _Reader:
         return nearest_cosines(self.sample.vectors[name][rows], self.sample.owners[rows])
 
     def is_familiar(self, moment: Moment) -> bool:
-        """Whether a similar moment is as like the query as seconds of this archive are like their nearest neighbours."""
+        """Whether a similar moment is as like the query as seconds of this archive are like their neighbours."""
         if self.mode != "similar":
             return False
         cosines = {"visual": moment.visual, "joint": moment.visual, "audio": moment.audio}
@@ -449,7 +450,8 @@ class _Reader:
             self.query.weights[name] * np.nan_to_num(self.scales_of_wanted(name).standardise(values), nan=-9.0)
             for name, values in comparison.cosines.items()
         )
-        return np.asarray(best)[:, list(span.columns)].argmax(axis=0).tolist()
+        rows: list[int] = np.asarray(best)[:, list(span.columns)].argmax(axis=0).tolist()
+        return rows
 
     def scales_of_wanted(self, name: str) -> Scale:
         """The scale of the query's own rows, without those of what is not wanted."""
@@ -569,8 +571,8 @@ def _why_nothing(found: Sequence[Moment], max_chance: float) -> str:
     nearest = min(found, key=lambda moment: np.inf if moment.chance is None else moment.chance)
     if nearest.chance is not None and nearest.chance > max_chance:
         return (
-            f"nothing like this here: the nearest moment is one of which {nearest.chance:.2g} are expected by chance in "
-            f"this archive, and the cut-off is {max_chance:g}; --max-chance raises it"
+            f"nothing like this here: the nearest moment is one of which {nearest.chance:.2g} are expected by chance "
+            f"in this archive, and the cut-off is {max_chance:g}; --max-chance raises it"
         )
     return "nothing like this here: no moment reaches --min-visual and --min-audio"
 
