@@ -28,8 +28,8 @@ LARGEST_COSINE = 0.9999
 """Cosines from here on are equal: float32 and coding noise."""
 COMMON_SHARE = 0.03
 """A second that resembles more than this share of the other videos' seconds is common."""
-COMMON_QUANTILE = 0.995
-"""Two seconds resemble each other if they are more alike than this share of random pairs from different videos."""
+COMMON_QUANTILE = 0.99
+"""Two seconds resemble each other if they are more alike than a second is to this share of other videos' seconds."""
 LEAST_WEIGHT = 0.1
 
 _LEVELS = np.linspace(0.55, 0.95, 17)
@@ -139,7 +139,9 @@ def fit_scale(cosines: FloatArray) -> Scale:
 
 
 def resemblance_threshold(vectors: FloatArray, owners: npt.NDArray[np.int64], *, most: int = 600) -> float:
-    """The cosine from which two seconds of different videos resemble each other more than `COMMON_QUANTILE` of pairs.
+    """The cosine that a typical second reaches with only 1 - `COMMON_QUANTILE` of the seconds of other videos.
+
+    It is the median over the seconds, so that it stays where it is when many of them are common.
 
     Args:
         vectors: (B, D) of norm 1, no NaN.
@@ -153,7 +155,8 @@ def resemblance_threshold(vectors: FloatArray, owners: npt.NDArray[np.int64], *,
     foreign = owners[:, None] != owners[None]
     if foreign.sum() < MIN_SAMPLE:
         return float("inf")
-    return float(np.quantile((vectors @ vectors.T)[foreign], COMMON_QUANTILE))
+    foreign_only = np.where(foreign, vectors @ vectors.T, np.nan)[foreign.any(axis=1)]
+    return float(np.median(np.nanquantile(foreign_only, COMMON_QUANTILE, axis=1)))
 
 
 def nearest_cosines(vectors: FloatArray, owners: npt.NDArray[np.int64], *, most: int = 600) -> FloatArray:

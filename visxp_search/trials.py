@@ -4,6 +4,7 @@ Each excerpt begins anywhere, also between whole seconds, and is written as a ne
 a user's own recording of a programme goes through.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -91,6 +92,13 @@ def encode_low(excerpt: Excerpt, seed: int) -> Excerpt:
     return replace(excerpt, bit_rate=LOW_BIT_RATE)
 
 
+def degrade_all(excerpt: Excerpt, seed: int) -> Excerpt:
+    """All of the above at once."""
+    for degrade in (crop, mirror, brighten, add_noise, change_speed, encode_low):
+        excerpt = degrade(excerpt, seed)
+    return excerpt
+
+
 DEGRADATIONS: dict[str, Degrade] = {
     "150 kbit/s": encode_low,
     "crop 20 %": crop,
@@ -98,6 +106,7 @@ DEGRADATIONS: dict[str, Degrade] = {
     "brightness": brighten,
     "noise 10 dB": add_noise,
     "speed 4 %": change_speed,
+    "all of these": degrade_all,
 }
 
 
@@ -157,7 +166,8 @@ def cut(path: Path, *, start: float, end: float) -> Excerpt:
 
     info = probe(path)
     try:
-        with VideoFileClip(str(path), audio=False) as clip:
+        # moviepy warns of files with several sound tracks, of which it would take none here anyway.
+        with warnings.catch_warnings(action="ignore", category=UserWarning), VideoFileClip(str(path), audio=False) as clip:
             rate = Fraction(clip.fps).limit_denominator(1001)
             part = clip.subclipped(start, min(end, clip.duration))
             frames = np.stack([_shrink(frame) for frame in part.iter_frames(fps=float(rate))])
