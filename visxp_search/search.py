@@ -6,7 +6,7 @@ standardised against a random sample of the archive (`visxp_search.background`),
 (`visxp_search.moments`).
 
 What is expected by chance: of a `similar` moment, how many windows of the archive would score as high, by the tail of
-random windows; of a `same` moment, how many lines through the most similar videos would, by the tail of those lines.
+random windows; of a `same` moment, how many lines would, by the best lines through the next similar videos.
 """
 
 import time
@@ -26,6 +26,7 @@ from visxp_search.background import (
     Tail,
     common_shares,
     common_weights,
+    expected_above,
     fit_scale,
     fit_tail,
     nearest_cosines,
@@ -75,6 +76,10 @@ MAX_QUERY_ROWS = 64
 """Seconds of a query that are sent to the store; longer queries send this many, evenly spread."""
 CANDIDATES = 2000
 """Hits asked of the store for a whole query and modality, shared among its seconds."""
+BLOCK_SECONDS = 60
+"""Every such stretch of a video has one best line; long videos tell more of chance than short ones."""
+CANDIDATE_VIDEOS = 80
+"""Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
 SAMPLE_SECONDS = 2048
 """Seconds of the archive, drawn at random but always the same, that scores are compared with."""
 SAMPLE_WINDOW = 16
@@ -164,7 +169,11 @@ def find_moments(
             familiar = max_chance is None and reader.is_familiar(moment)
             return (familiar or _within(moment, cut)) and _reaches(moment, min_visual, min_audio)
 
-        chosen = _everything(store, where) if exhaustive else reader.candidates(where, n_videos=max(30, 3 * top))
+        chosen = (
+            _everything(store, where)
+            if exhaustive
+            else reader.candidates(where, n_videos=max(CANDIDATE_VIDEOS, 3 * top))
+        )
         for done, (video_id, seconds) in enumerate(chosen.items(), start=1):
             for run in _consecutive(_points(store, query, video_id, seconds, where)):
                 reader.read(run)
@@ -244,7 +253,7 @@ class _Reader:
         self.nearest = {name: self._nearest(name) for name in query.weights}
         self.windows = self._window_values(cosines)
         self.spans: list[tuple[Comparison, Span]] = []
-        self.lines: list[FloatArray] = []
+        self.bests: list[tuple[str, FloatArray]] = []
 
     @property
     def _vectors(self) -> dict[str, FloatArray]:
@@ -301,31 +310,37 @@ class _Reader:
         )
         find_spans = same_spans if self.mode == "same" else similar_spans
         self.spans += [(comparison, span) for span in find_spans(evidence, limit=self.per_video)]
-        self.lines.append(line_gains(evidence))
+        self.bests.append((points[0].video_id, _best_of_blocks(line_gains(evidence))))
 
     def moments(self) -> list[Moment]:
         """What has been read so far, in no order, with what chance would give."""
-        lines = np.concatenate(self.lines) if self.lines else np.empty(0, dtype=np.float32)
-        line_tail = fit_tail(lines)
-        return [self._judged(comparison, span, line_tail, len(lines)) for comparison, span in self.spans]
+        return [self._judged(comparison, span) for comparison, span in self.spans]
 
-    def _judged(self, comparison: Comparison, span: Span, line_tail: Tail | None, n_lines: int) -> Moment:
+    def _judged(self, comparison: Comparison, span: Span) -> Moment:
         """The moment of a span. A similar one that is in step with the query may also stand out as a same one does."""
         moment = self._moment(comparison, span)
         windows = self._window_tail(comparison)
         percentile = windows.percentile(window_value(comparison.evidence[:, list(span.columns)])) if windows else 100.0
         if self.mode == "same":
-            chance = n_lines * line_tail.chance(span.value) if line_tail else None
-            return replace(moment, percentile=percentile, chance=chance)
+            return replace(moment, percentile=percentile, chance=self._line_chance(moment.video_id, span.value))
         chances = []
         if windows is not None:
             chances.append(self.n_places * windows.chance(span.value))
-        if line_tail is not None:
-            chances.append(
-                n_lines * line_tail.chance(float(line_gains(comparison.evidence[:, list(span.columns)]).max()))
-            )
+        line = self._line_chance(moment.video_id, float(line_gains(comparison.evidence[:, list(span.columns)]).max()))
+        if line is not None:
+            chances.append(line)
         # Two ways to stand out are two chances to do so.
         return replace(moment, percentile=percentile, chance=len(chances) * min(chances) if chances else None)
+
+    def _line_chance(self, video_id: str, value: float) -> float | None:
+        """Expected number of lines that reach a value by chance, told by the best lines elsewhere.
+
+        Elsewhere are the other videos and the other minutes of the same one.
+        """
+        others = [bests for other, bests in self.bests if other != video_id]
+        own = np.concatenate([np.empty(0, np.float32), *(bests for other, bests in self.bests if other == video_id)])
+        far = np.sort(own)[: max(0, len(own) - 2)]  # the moment's own block, and one that it may reach into
+        return expected_above(value, np.concatenate([far, *others]))
 
     def _evidence(self, cosines: Mapping[str, FloatArray], weights: Mapping[str, FloatArray]) -> FloatArray:
         """(Q, T) from (Q + U, T) cosines: weighted sum of both modalities' standardised similarities.
@@ -575,6 +590,11 @@ def _why_nothing(found: Sequence[Moment], max_chance: float) -> str:
             f"in this archive, and the cut-off is {max_chance:g}; --max-chance raises it"
         )
     return "nothing like this here: no moment reaches --min-visual and --min-audio"
+
+
+def _best_of_blocks(lines: FloatArray) -> FloatArray:
+    """The best line of each `BLOCK_SECONDS` of a video."""
+    return np.array([lines[at : at + BLOCK_SECONDS].max() for at in range(0, len(lines), BLOCK_SECONDS)], np.float32)
 
 
 def _carrier(above: Mapping[str, float]) -> str:

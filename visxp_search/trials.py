@@ -167,7 +167,10 @@ def cut(path: Path, *, start: float, end: float) -> Excerpt:
     info = probe(path)
     try:
         # moviepy warns of files with several sound tracks, of which it would take none here anyway.
-        with warnings.catch_warnings(action="ignore", category=UserWarning), VideoFileClip(str(path), audio=False) as clip:
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),
+            VideoFileClip(str(path), audio=False) as clip,
+        ):
             rate = Fraction(clip.fps).limit_denominator(1001)
             part = clip.subclipped(start, min(end, clip.duration))
             frames = np.stack([_shrink(frame) for frame in part.iter_frames(fps=float(rate))])
