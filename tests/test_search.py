@@ -194,7 +194,7 @@ def test_unlike_takes_away_and_like_adds(store: Store) -> None:
 
 
 def test_then_finds_what_follows(store: Store) -> None:
-    """ "A, then B" finds the video where B follows A, and not where it comes too late."""
+    """Asked for A, then B, the search finds the video where B follows A, and not where it comes too late."""
     videos = make_videos(11)
     for name in ("visual", "audio"):
         videos["video02"][name][25:28] = videos["video01"][name][25:28]

@@ -102,9 +102,9 @@ def expected_above(value: float, rivals: FloatArray) -> float | None:
     """How many unrelated places are expected to reach `value`, told by the best values of other places.
 
     The highest of many values have an exponential tail [pickands1975], whose scale is the mean of the next
-    `TAIL_SIZE` values above their lowest. Other copies of what is looked for may stand among the rivals: hence the best n of them are
-    left out, for whichever n leaves the clearest gap beneath; chance alone makes wide gaps the more rarely the more
-    values lie above them [renyi1953].
+    `TAIL_SIZE` values above their lowest. Other copies of what is looked for may stand among the rivals: hence the best
+    n of them are left out, for whichever n leaves the clearest gap beneath; chance alone makes wide gaps the more
+    rarely the more values lie above them [renyi1953].
 
     Args:
         value: best of its place.
@@ -191,8 +191,10 @@ def resemblance_threshold(vectors: FloatArray, owners: npt.NDArray[np.int64], *,
     foreign = owners[:, None] != owners[None]
     if foreign.sum() < MIN_SAMPLE:
         return float("inf")
-    foreign_only = np.where(foreign, vectors @ vectors.T, np.nan)[foreign.any(axis=1)]
-    return float(np.median(np.nanquantile(foreign_only, COMMON_QUANTILE, axis=1)))
+    n_foreign = foreign.sum(axis=1)
+    ordered = np.sort(np.where(foreign, vectors @ vectors.T, -2.0), axis=1)[:, ::-1]
+    rank = np.minimum((n_foreign * (1 - COMMON_QUANTILE)).astype(int), np.maximum(n_foreign - 1, 0))
+    return float(np.median(np.take_along_axis(ordered, rank[:, None], axis=1)[n_foreign > 0]))
 
 
 def nearest_cosines(vectors: FloatArray, owners: npt.NDArray[np.int64], *, most: int = 600) -> FloatArray:
