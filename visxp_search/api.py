@@ -11,10 +11,12 @@ The command line and the page are thin layers over this file.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,17 +26,21 @@ import numpy.typing as npt
 from visxp_search.clips import Clip
 from visxp_search.embed import IMPORTED_PREFIX, Embedder, Embeddings, ImportedFeatures, load_embedder
 from visxp_search.errors import DecodeError, UsageError
-from visxp_search.search import (
-    Moment,
+from visxp_search.evaluate import Judgement, Report, evaluate, read_judgements
+from visxp_search.filters import Scope, make_filter
+from visxp_search.queries import (
     Query,
-    Results,
+    add_examples,
     clip_query,
-    find_moments,
     frame_query,
     iterate_clips,
     moment_query,
     sound_query,
 )
+from visxp_search.results import Moment, Results
+from visxp_search.saved_searches import SavedSearch, SavedSearches, run_saved, saved_searches_path, spans_of
+from visxp_search.search import find_moments
+from visxp_search.sequences import find_sequences
 from visxp_search.store import Filter, Store, VideoRecord, check_info, open_store
 
 if TYPE_CHECKING:
@@ -169,9 +175,12 @@ class Index:
         self, video: str, *, start: int, end: int, by: str = "both", audio_weight: float = 0.5, **options: Any
     ) -> SearchResults:
         """Moments like `[start, end)` of an indexed video, given by id, start of an id, or path."""
+        return self.search(self.moment(video, start=start, end=end, by=by, audio_weight=audio_weight), **options)
+
+    def moment(self, video: str, *, start: int, end: int, by: str = "both", audio_weight: float = 0.5) -> Query:
+        """The query that an indexed moment makes; also an example for `like` and `unlike` of `search`."""
         video_id = self.find_video(video).video_id
-        query = moment_query(self.store, video_id, start=start, end=end, by=by, audio_weight=audio_weight)
-        return self.search(query, **options)
+        return moment_query(self.store, video_id, start=start, end=end, by=by, audio_weight=audio_weight)
 
     def search(
         self,
@@ -182,22 +191,136 @@ class Index:
         per_video: int = 3,
         exclude: Sequence[str] = (),
         where: Filter | None = None,
+        scope: Scope | None = None,
+        like: Sequence[Query] = (),
+        unlike: Sequence[Query] = (),
+        then: Query | None = None,
+        within: float = 30.0,
+        max_chance: float | None = None,
+        min_visual: float = 0.0,
+        min_audio: float = 0.0,
+        exhaustive: bool = False,
+        on_progress: Callable[[int, int, int], None] = lambda done, total, found: None,
     ) -> SearchResults:
         """The moments that answer a query best.
 
         Args:
-            query: from `visxp_search.search`.
+            query: from `visxp_search.queries`.
             mode: `similar` or `same`.
             top: moments wanted.
             per_video: at most so many of one video.
             exclude: videos not to look in (id, start of an id, or path).
-            where: further conditions.
+            where: further conditions, in the store's terms.
+            scope: further conditions, in a person's terms; not together with `where`.
+            like: further examples of what is wanted (`moment`).
+            unlike: examples of what is not.
+            then: what must follow the query in the same video.
+            within: at most so many seconds after its end.
+            max_chance: see `visxp_search.search.find_moments`, as for all that follow.
+            min_visual: see there.
+            min_audio: see there.
+            exhaustive: see there.
+            on_progress: see there.
+
+        Raises:
+            UsageError: If an option is not allowed, or a video is unknown.
         """
-        where = where or Filter()
+        if where is not None and scope is not None:
+            raise UsageError("where and scope both say where to look; give one of them")
+        where = where or make_filter(self.store, scope or Scope())
         if exclude:
             hidden = tuple(self.find_video(video).video_id for video in exclude)
             where = replace(where, not_video_ids=(*where.not_video_ids, *hidden))
-        return SearchResults(find_moments(self.store, query, mode=mode, top=top, per_video=per_video, where=where))
+        if like or unlike:
+            query = add_examples(query, like=like, unlike=unlike)
+        find = partial(
+            find_moments,
+            self.store,
+            mode=mode,
+            per_video=per_video,
+            where=where,
+            max_chance=max_chance,
+            min_visual=min_visual,
+            min_audio=min_audio,
+            exhaustive=exhaustive,
+            on_progress=on_progress,
+        )
+        if then is not None:
+            return SearchResults(find_sequences(find, query, then, within=within, top=top, per_video=per_video))
+        return SearchResults(find(query, top=top))
+
+    def saved_searches(self) -> SavedSearches:
+        """The searches that are kept with this index."""
+        return SavedSearches(saved_searches_path(self.store.location))
+
+    def run_saved(self, name: str, *, only_new: bool = False) -> SearchResults:
+        """Run a saved search again, and remember what it finds.
+
+        Args:
+            name: of the saved search.
+            only_new: leave out moments that an earlier run found.
+
+        Raises:
+            UsageError: If there is none of this name, or it was made with another checkpoint.
+        """
+        return SearchResults(run_saved(self.saved_searches(), name, self.search_saved, only_new=only_new))
+
+    def save_search(self, name: str, query: Query, options: Mapping[str, Any], found: SearchResults) -> None:
+        """Keep a search under a name, with what it has found so far.
+
+        Args:
+            name: letters, digits, `-`, `_` and `.`.
+            query: what is asked with; its embeddings are kept, the file is not needed again.
+            options: keyword arguments of `search`.
+            found: the moments that are not new any more.
+        """
+        saved = SavedSearch(
+            name=name, checkpoint=self.store.info.checkpoint, query=query, options=options, seen=spans_of(found.results)
+        )
+        self.saved_searches().put(saved)
+
+    def search_saved(self, saved: SavedSearch, *, more: int = 0) -> Results:
+        """The moments that a saved search finds now, and `more` than it asks for."""
+        if saved.checkpoint != self.store.info.checkpoint:
+            raise UsageError(
+                f"saved search {saved.name!r} was made with checkpoint {saved.checkpoint}, this index with "
+                f"{self.store.info.checkpoint}; search again and --save it anew"
+            )
+        options = dict(saved.options)
+        options["top"] = options.get("top", 10) + more
+        return self.search(saved.query, **options).results
+
+    def evaluate_judged(
+        self, path: Path, *, mode: str = "similar", top: int = 10, progress: Callable[[str, int, int], None]
+    ) -> Report:
+        """Measure the search by judgements in a CSV file; see `visxp_search.evaluate.read_judgements`."""
+        judgements = read_judgements(path, find_video=lambda text: self.find_video(text).video_id)
+        return evaluate(judgements, partial(self._ask, mode=mode, top=top), on_progress=progress)
+
+    def evaluate_trials(
+        self,
+        n_trials: int,
+        *,
+        mode: str = "same",
+        top: int = 10,
+        seed: int = 0,
+        keep: Path | None = None,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    ) -> Report:
+        """Measure the search by excerpts of the archive's own videos; see `visxp_search.trials`."""
+        from visxp_search.trials import make_trials
+
+        with TemporaryDirectory(prefix="visxp-trials-") as temporary:
+            folder = keep or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            judgements = make_trials(self.store, folder, n_trials=n_trials, seed=seed, on_progress=progress)
+            return evaluate(judgements, partial(self._ask, mode=mode, top=top), on_progress=progress)
+
+    def _ask(self, judgement: Judgement, *, mode: str, top: int) -> Results:
+        if judgement.kind == "frame":
+            return self.search_frame(judgement.path, mode=mode, top=top).results
+        search = self.search_sound if judgement.kind == "sound" else self.search_clip
+        return search(judgement.path, start=judgement.start, end=judgement.end, mode=mode, top=top).results
 
     def videos(self) -> Iterator[VideoRecord]:
         """The ledger's entries."""

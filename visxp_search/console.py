@@ -1,7 +1,7 @@
 """What people see in a terminal: progress on stderr, tables on stdout."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,9 @@ from rich.table import Table
 from visxp_search.api import IndexFacts
 from visxp_search.clips import format_time
 from visxp_search.demo.run import DemoOutcome
-from visxp_search.search import Moment, Results
+from visxp_search.evaluate import Report
+from visxp_search.results import Moment, Results
+from visxp_search.saved_searches import SavedSearch
 from visxp_search.store import VideoRecord
 
 
@@ -133,23 +135,99 @@ class StepProgress:
         self.bars.update(self.tasks[what], completed=done, total=total)
 
 
-def print_moments(results: Results) -> None:
-    """The moments as a table, best first."""
+class YieldProgress:
+    """The running yield of an exhaustive search, a line a step; called with (videos done, videos, moments)."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self.shown = shown
+        self.found = 0
+
+    def __call__(self, done: int, total: int, found: int) -> None:
+        """Say how many moments there are, and how many of them are new."""
+        if self.shown:
+            say(f"compared {done} of {total} videos: {found} moments, {found - self.found:+d} since the last line")
+        self.found = found
+
+
+def print_moments(results: Results, *, explain: bool = False) -> None:
+    """The moments as a table, the one that stands out most first; with `explain` each second by second as well."""
+    for note in results.query.notes:
+        say(f"note: {note} in the query; that is not compared")
     if not results.moments:
-        say(f"nothing found in {results.n_seconds} seconds of {results.n_videos} videos")
+        say(f"{results.reason} (searched {results.n_seconds} seconds of {results.n_videos} videos)")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right")
-    table.add_column("from", justify="right")
-    table.add_column("to", justify="right")
-    for name in ("score", "better than", "picture", "sound"):
+    for name in ("#", "from", "to", "score", "better than", "by chance", "picture", "sound"):
         table.add_column(name, justify="right")
-    table.add_column("video", overflow="fold")
+    table.add_column("video, remarks", overflow="fold")
     for rank, moment in enumerate(results.moments, start=1):
         table.add_row(str(rank), *_moment_cells(moment))
     _stdout().print(table)
+    if explain:
+        for rank, moment in enumerate(results.moments, start=1):
+            _print_timelines(rank, moment, first_second=int(results.query.origin.get("start", 0)))
     rest = "" if results.complete else "; indexing is not complete"
     say(f"searched {results.n_seconds} seconds of {results.n_videos} videos in {results.took_ms:.0f} ms{rest}")
+
+
+def print_saved(searches: Sequence[SavedSearch]) -> None:
+    """The saved searches, a line each."""
+    if not searches:
+        say("no search is saved; `visxp search ... --save NAME` keeps one")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "asked with"):
+        table.add_column(name)
+    table.add_column("found", justify="right")
+    for saved in searches:
+        origin = saved.query.origin
+        what = f"{saved.query.kind} {origin.get('path', origin.get('video_id', ''))}"
+        table.add_row(escape(saved.name), escape(what), str(len(saved.seen)))
+    _stdout().print(table)
+
+
+def print_report(report: Report) -> None:
+    """Averages with their 95 % intervals, over all queries and by group."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    columns = {f"all {len(report.outcomes)}": report.overall, **report.groups}
+    for name in columns:
+        table.add_column(escape(name), justify="right")
+    for measure in report.overall:
+        digits = 0 if measure == "latency ms" else 2
+        estimates = [values[measure] for values in columns.values()]
+        cells = [f"{e.mean:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]" for e in estimates]
+        table.add_row(measure, *(escape(cell) for cell in cells))
+    _stdout().print(table)
+
+
+def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
+    """Both timelines side by side: each second of the query, the second of the video, and what carried it."""
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"{rank}: {escape(moment.path)}",
+        title_justify="left",
+        title_style="",
+    )
+    for name in ("query", "video", "picture", "better than", "sound", "better than", "cluster"):
+        table.add_column(name, justify="right")
+    table.add_column("carried by")
+    for second in moment.seconds:
+        table.add_row(
+            format_time(first_second + second.query_second),
+            format_time(second.second),
+            _number(second.visual),
+            _percent(second.visual_percentile),
+            _number(second.audio),
+            _percent(second.audio_percentile),
+            "-" if second.cluster is None else str(second.cluster),
+            {"visual": "picture", "audio": "sound", "joint": "joint space"}.get(second.carried_by, second.carried_by),
+        )
+    _stdout().print(table)
+    if moment.then is not None:
+        _print_timelines(rank, moment.then, first_second=0)
 
 
 def print_videos(records: Iterable[VideoRecord]) -> None:
@@ -223,18 +301,29 @@ def say(text: str) -> None:
 
 
 def _moment_cells(moment: Moment) -> list[str]:
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2f}"
-
+    remarks = [moment.remark] if moment.remark else []
+    if abs(moment.speed - 1) > 0.005:
+        remarks.append(f"speed {moment.speed:.2f}")
+    if moment.then is not None:
+        remarks.append(f"then {format_time(moment.then.start)}-{format_time(moment.then.end)}")
     return [
         format_time(moment.start),
         format_time(moment.end),
         f"{moment.score:.2f}",
         f"{moment.percentile:.1f} %",
-        number(moment.visual),
-        number(moment.audio),
-        escape(moment.path),
+        "-" if moment.chance is None else f"{moment.chance:.1g}",
+        _number(moment.visual),
+        _number(moment.audio),
+        escape("; ".join([moment.path, *remarks])),
     ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
 
 
 def _stdout() -> Console:

@@ -1,10 +1,17 @@
-"""Reading moments off a similarity matrix: pure functions of arrays.
+"""Reading moments off a matrix of evidence: pure functions of arrays.
 
-The matrix is (Q, T): row q is a second of the query, column t a second of a video without gaps, a value their cosine
-similarity. A row of NaN is a second of the query that has nothing to ask with.
+The matrix is (Q, T): row q is a second of the query, column t a second of a video without gaps. A value says how far
+their similarity stands above that of unrelated seconds, in deviations (`visxp_search.background`); about 0 is nothing.
+A row of NaN is a second of the query that has nothing to ask with.
 
 Two readings. *Similar*: the stretch of video in which each second of the query finds something like it, in whatever
-order. *Same*: the stretch of a diagonal, where query and video run in step.
+order. *Same*: a stretch of a line t = offset + speed q along which query and video run in step. As in the comparison of
+biological sequences, what counts on a line is its best local stretch, and what that is worth is told by the best
+stretches of all the other lines [karlin1990].
+
+References:
+    [karlin1990] Methods for assessing the statistical significance of molecular sequence features. PNAS 87, 1990.
+    [kadane] Bentley. Programming pearls: algorithm design techniques. CACM 27, 1984 (maximum sum of neighbours).
 """
 
 from dataclasses import dataclass
@@ -14,12 +21,23 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 
-KEEP = 0.7
-"""A second belongs to a moment while its similarity is at least this share of the moment's typical one."""
-IN_STEP = 0.05
+KEEP = 0.5
+"""A second belongs to a similar moment while its evidence is at least this share of the moment's typical one."""
+IN_STEP = 0.6
 """A query of several seconds runs in step with a moment if its diagonal is at most this far below its best matches."""
-SAME_MIN = 0.6
-"""Similarity from which seconds on a diagonal speak for the same recording, and below which they speak against it."""
+SAME_LEVEL = 1.5
+"""Evidence from which a second on a line speaks for the same recording, and below which it speaks against it."""
+SAME_WORST = -2.0
+"""The most that one second can speak against it, so that a changed second does not end a stretch."""
+EDGE_SHARE = 0.25
+"""At its ends a stretch grows over seconds that have this share of its typical evidence."""
+MOST_SPEED = 0.05
+"""Speed changes up to this share are followed."""
+MOST_SPEEDS = 21
+MOST_LINES = 48
+"""Lines of one video whose speed is examined, the best ones at unchanged speed."""
+
+_OUTSIDE = -1e6
 
 
 @dataclass(frozen=True)
@@ -27,42 +45,46 @@ class Span:
     """Columns `[start, stop)` of the matrix.
 
     Attributes:
-        start: first column.
+        start: first column; a fraction where query and video are known to be out of step by less than a second.
         stop: one after the last column.
-        score: mean over the query's seconds of their best similarity in the span; in `same` those that lie outside the
-            span count as 0.
+        value: of `similar`, the mean over the query's seconds of their best evidence in the span; of `same`, the sum of
+            evidence above `SAME_LEVEL` along the line.
         coverage: share of the query's seconds that the span answers.
-        rows: for each column the row that it matches.
+        columns: the whole columns that it covers.
+        rows: for each of `columns` the row that it matches.
+        speed: columns per row.
     """
 
-    start: int
-    stop: int
-    score: float
+    start: float
+    stop: float
+    value: float
     coverage: float
+    columns: tuple[int, ...]
     rows: tuple[int, ...]
+    speed: float = 1.0
 
 
-def similar_spans(matrix: FloatArray, *, limit: int) -> list[Span]:
+def similar_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
     """The best stretches of video that hold something like every second of the query, not overlapping, best first.
 
     A window as long as the query is slid over the video. Its value is the mean, over the query's seconds, of the best
-    similarity inside it; for queries of three seconds and more the mean of the diagonal counts as much, which fixes the
+    evidence inside it; for queries of three seconds and more the mean of the diagonal counts as much, which fixes the
     place where the same things come in the same order. A window that is not in step with the query grows and shrinks at
     both ends to where seconds stop resembling the query.
 
     Args:
-        matrix: (Q, T).
+        evidence: (Q, T).
         limit: at most so many spans.
     """
-    rows = _asking_rows(matrix)
-    n_columns = matrix.shape[1]
+    rows = asking_rows(evidence)
+    n_columns = evidence.shape[1]
     if not rows.size or not n_columns:
         return []
-    asking = matrix[rows]
-    length = min(len(matrix), n_columns)
+    asking = evidence[rows]
+    length = min(len(evidence), n_columns)
     best = sliding_max(asking, length).mean(axis=0)  # (T - length + 1,)
-    diagonal = _diagonal_means(matrix, rows, length)
-    value = (best + diagonal) / 2 if len(matrix) >= 3 else best.copy()
+    diagonal = _diagonal_means(evidence, rows, length)
+    value = (best + diagonal) / 2 if len(evidence) >= 3 else best.copy()
     column_best = asking.max(axis=0)
     free = np.ones(n_columns, dtype=bool)
     spans: list[Span] = []
@@ -71,18 +93,18 @@ def similar_spans(matrix: FloatArray, *, limit: int) -> list[Span]:
         if not value[window] > 0:
             break
         start, stop = window, window + length
-        in_step = len(matrix) >= 3 and diagonal[window] >= best[window] - IN_STEP
+        in_step = len(evidence) >= 3 and diagonal[window] >= best[window] - IN_STEP
         if in_step:
-            along = np.array([matrix[column - window, column] for column in range(start, stop)])
-            keep = np.nan_to_num(along, nan=-1) >= KEEP * np.nanmedian(along)
+            along = np.array([evidence[column - window, column] for column in range(start, stop)])
+            keep = np.nan_to_num(along, nan=-np.inf) >= KEEP * max(0.0, float(np.nanmedian(along)))
         else:
-            typical = float(np.median(column_best[start:stop]))
+            typical = max(0.0, float(np.median(column_best[start:stop])))
             while start > 0 and free[start - 1] and column_best[start - 1] >= KEEP**0.5 * typical:
                 start -= 1
             while stop < n_columns and free[stop] and column_best[stop] >= KEEP**0.5 * typical:
                 stop += 1
             keep = column_best[start:stop] >= KEEP * typical
-        first, last = np.flatnonzero(keep)[[0, -1]]
+        first, last = np.flatnonzero(keep)[[0, -1]] if keep.any() else (0, stop - start - 1)
         start, stop = start + int(first), start + int(last) + 1
         if in_step:
             matched = range(start - window, stop - window)
@@ -93,54 +115,79 @@ def similar_spans(matrix: FloatArray, *, limit: int) -> list[Span]:
             Span(
                 start=start,
                 stop=stop,
-                score=float(inside.mean()),
+                value=float(best[window]),
                 coverage=float((inside >= KEEP * inside.max()).mean()),
+                columns=tuple(range(start, stop)),
                 rows=tuple(matched),
             )
         )
         free[start:stop] = False
-        overlaps = np.arange(len(value))
-        value[(overlaps < stop) & (overlaps + length > start)] = -np.inf
-    return sorted(spans, key=lambda span: -span.score)
+        windows = np.arange(len(value))
+        value[(windows < stop) & (windows + length > start)] = -np.inf
+    return sorted(spans, key=lambda span: -span.value)
 
 
-def same_spans(matrix: FloatArray, *, limit: int) -> list[Span]:
-    """The best stretches in step with the query, not overlapping, best first.
+def window_value(evidence: FloatArray) -> float:
+    """What `similar_spans` would give a video that is only as long as one window: (Q, L) -> a value; NaN if none."""
+    rows = asking_rows(evidence)
+    return float(np.nanmax(evidence[rows], axis=1).mean()) if rows.size and evidence.shape[1] else float("nan")
 
-    On each diagonal the stretch with the largest sum of (similarity - `SAME_MIN`) is taken, so a few seconds that were
-    changed do not end it and unlike seconds do.
+
+def same_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
+    """The best stretches in step with the query, not overlapping in the video, best first.
 
     Args:
-        matrix: (Q, T).
+        evidence: (Q, T).
         limit: at most so many spans.
     """
-    rows = _asking_rows(matrix)
-    n_rows, n_columns = matrix.shape
-    if not rows.size or not n_columns:
+    rows = asking_rows(evidence)
+    if not rows.size or not evidence.shape[1]:
         return []
-    gains = np.nan_to_num(matrix - SAME_MIN, nan=0.0)
+    gains = gains_of(evidence)
+    free = gains.copy()
     spans: list[Span] = []
     while len(spans) < limit:
-        stretches = [(*_best_stretch(np.diagonal(gains, offset)), offset) for offset in range(1 - n_rows, n_columns)]
-        gain, first, last, offset = max(stretches, key=lambda stretch: (stretch[0], -stretch[3]))
-        if gain <= 0:
+        line = _best_line(free)
+        if line is None:
             break
-        start = first + max(offset, 0)
-        stop = last + max(offset, 0)
-        matched = tuple(range(start - offset, stop - offset))
-        along = np.array([matrix[row, row + offset] for row in matched])
-        asked = ~np.isnan(along)
-        spans.append(
-            Span(
-                start=start,
-                stop=stop,
-                score=float(along[asked].sum() / len(rows)),
-                coverage=float(asked.sum() / len(rows)),
-                rows=matched,
-            )
-        )
-        gains[:, start:stop] = -1.0
-    return sorted(spans, key=lambda span: -span.score)
+        value, offset, speed, first, last = line
+        span, used = _span_on_line(evidence, rows, value, offset, speed, first, last)
+        spans.append(span)
+        free[:, used[0] : used[1]] = SAME_WORST
+    return sorted(spans, key=lambda span: -span.value)
+
+
+def line_gains(evidence: FloatArray) -> FloatArray:
+    """The best local stretch of every diagonal, (Q + T - 1,); what chance makes of this query in this video.
+
+    Entry i belongs to the offset i - Q + 1 (column less row).
+    """
+    gains = gains_of(evidence)
+    return _line_stretches(gains, np.arange(1 - len(gains), gains.shape[1]), speed=1.0)[0]
+
+
+def gains_of(evidence: FloatArray) -> FloatArray:
+    """What each cell speaks for (> 0) or against the same recording; rows with nothing to ask with are 0."""
+    return np.asarray(np.nan_to_num(np.maximum(evidence - SAME_LEVEL, SAME_WORST), nan=0.0), dtype=np.float32)
+
+
+def speeds_for(n_rows: int) -> FloatArray:
+    """Speeds to try for a query of so many seconds: unchanged first, then so many that a step moves its end by 1 s."""
+    steps = min(int(np.ceil(MOST_SPEED * n_rows)), MOST_SPEEDS // 2)
+    both = np.linspace(-MOST_SPEED, MOST_SPEED, 2 * steps + 1) if n_rows >= 5 else np.zeros(1)
+    return (1 + both[np.argsort(np.abs(both), kind="stable")]).astype(np.float32)
+
+
+def refine_offset(before: float, here: float, after: float) -> float:
+    """Where between whole seconds two recordings are in step, in [-0.5, 0.5].
+
+    A query that begins between whole seconds is partly like both neighbours; the top of the parabola through the mean
+    evidence one second earlier, in step and one second later tells how much.
+    """
+    bend = before - 2 * here + after
+    if not bend < 0:
+        return 0.0
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
 
 
 def sliding_max(matrix: FloatArray, length: int) -> FloatArray:
@@ -154,17 +201,97 @@ def sliding_max(matrix: FloatArray, length: int) -> FloatArray:
     return result
 
 
-def _best_stretch(gains: FloatArray) -> tuple[float, int, int]:
-    """Largest sum of neighbouring values and its half-open interval (Kadane's algorithm)."""
-    total = np.concatenate([[0.0], np.cumsum(gains, dtype=np.float64)])
-    lowest = np.minimum.accumulate(total)[:-1]
-    stop = int(np.argmax(total[1:] - lowest)) + 1
-    start = int(np.argmin(total[:stop]))
-    return float(total[stop] - total[start]), start, stop
+def best_stretches(gains: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Largest sum of neighbouring values of each row of (n, Q) and its half-open interval [kadane]."""
+    total = np.concatenate([np.zeros((len(gains), 1)), np.cumsum(gains, axis=1, dtype=np.float64)], axis=1)
+    rise = total[:, 1:] - np.minimum.accumulate(total, axis=1)[:, :-1]
+    stop = rise.argmax(axis=1) + 1
+    outside = np.arange(total.shape[1]) >= stop[:, None]
+    start = np.where(outside, np.inf, total).argmin(axis=1)
+    return rise.max(axis=1).astype(np.float32), start, stop
 
 
-def _asking_rows(matrix: FloatArray) -> npt.NDArray[np.int64]:
+def asking_rows(matrix: FloatArray) -> npt.NDArray[np.int64]:
+    """Rows that have anything to ask with."""
     return np.flatnonzero(~np.isnan(matrix).all(axis=1)) if matrix.size else np.empty(0, dtype=np.int64)
+
+
+def _best_line(gains: FloatArray) -> tuple[float, int, float, int, int] | None:
+    """(sum, offset, speed, first row, last row + 1) of the best stretch of any line; None if nothing speaks for one."""
+    n_rows, n_columns = gains.shape
+    offsets = np.arange(1 - n_rows, n_columns)
+    sums, first, last = _line_stretches(gains, offsets, speed=1.0)
+    best = int(np.argmax(sums))
+    if sums[best] <= 0:
+        return None
+    found = (float(sums[best]), int(offsets[best]), 1.0, int(first[best]), int(last[best]))
+    drift = int(np.ceil(MOST_SPEED * n_rows))
+    promising = np.argsort(-sums, kind="stable")[:MOST_LINES]
+    near = (offsets[promising][:, None] + np.arange(-drift, drift + 1)[None]).ravel()
+    near = np.unique(near[(near > -n_rows) & (near < n_columns)])
+    for speed in speeds_for(n_rows)[1:].tolist():
+        sums, first, last = _line_stretches(gains, near, speed=speed)
+        best = int(np.argmax(sums))
+        # Another speed must explain clearly more: it is one more thing that chance can choose.
+        if sums[best] > found[0] + 1.0:
+            found = (float(sums[best]), int(near[best]), speed, int(first[best]), int(last[best]))
+    return found
+
+
+def _line_stretches(
+    gains: FloatArray, offsets: npt.NDArray[np.int64], *, speed: float
+) -> tuple[FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    n_rows, n_columns = gains.shape
+    rows = np.arange(n_rows)
+    columns = offsets[:, None] + np.rint(speed * rows).astype(np.int64)[None]  # (n, Q)
+    inside = (columns >= 0) & (columns < n_columns)
+    along = np.where(inside, gains[rows[None], np.clip(columns, 0, n_columns - 1)], _OUTSIDE)
+    return best_stretches(along.astype(np.float32))
+
+
+def _span_on_line(
+    evidence: FloatArray,
+    rows: npt.NDArray[np.int64],
+    value: float,
+    offset: int,
+    speed: float,
+    first: int,
+    last: int,
+) -> tuple[Span, tuple[int, int]]:
+    """The span of rows `[first, last)` on a line, its ends grown, and the columns that it uses up."""
+    n_rows, n_columns = evidence.shape
+
+    def column_of(row: int) -> int:
+        return offset + int(np.rint(speed * row))
+
+    def cell(row: int, shift: int = 0) -> float:
+        column = column_of(row) + shift
+        return float(evidence[row, column]) if 0 <= column < n_columns else float("nan")
+
+    typical = float(np.nanmedian([cell(row) for row in range(first, last)]))
+    while first > 0 and column_of(first - 1) >= 0 and not cell(first - 1) < EDGE_SHARE * typical:
+        first -= 1
+    while last < n_rows and column_of(last) < n_columns and not cell(last) < EDGE_SHARE * typical:
+        last += 1
+    matched = range(first, last)
+    fraction = 0.0
+    sides = [[cell(row, shift) for row in matched] for shift in (-1, 0, 1)]
+    complete = ~np.isnan(np.array(sides)).any(axis=0)
+    if complete.any():
+        fraction = refine_offset(*np.array(sides)[:, complete].mean(axis=1).tolist())
+    start = offset + speed * first + fraction
+    covered = {column_of(row): row for row in matched}
+    answered = np.isin(rows, list(matched)).sum()
+    span = Span(
+        start=float(np.clip(start, 0, n_columns)),
+        stop=float(np.clip(start + speed * (last - first), 0, n_columns)),
+        value=value,
+        coverage=float(answered / len(rows)),
+        columns=tuple(covered),
+        rows=tuple(covered.values()),
+        speed=speed,
+    )
+    return span, (column_of(first), column_of(last - 1) + 1)
 
 
 def _diagonal_means(matrix: FloatArray, rows: npt.NDArray[np.int64], length: int) -> FloatArray:

@@ -87,6 +87,15 @@ def parse_span(start: str, end: str | None) -> dict[str, Any]:
         raise UsageError(str(exc)) from exc
 
 
+def parse_seconds(text: str) -> float:
+    """A time in seconds.
+
+    Raises:
+        UsageError: If it is not understood.
+    """
+    return float(parse_span(text, None)["start"])
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(value, indent=2, default=_plain))

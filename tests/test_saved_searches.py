@@ -1,0 +1,133 @@
+"""Saved searches: kept, run again, and asked what is new."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.search_archive import add_noise, make_query, make_seconds, make_videos, open_archive
+from visxp_search.api import Index
+from visxp_search.errors import CollectionError, UsageError
+from visxp_search.filters import Scope
+from visxp_search.queries import Query
+from visxp_search.results import Results
+from visxp_search.saved_searches import (
+    SavedSearch,
+    SavedSearches,
+    describe,
+    run_saved,
+    saved_searches_path,
+    spans_of,
+)
+from visxp_search.search import find_moments
+from visxp_search.store import SecondPoint, make_payload
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
+]
+
+
+def make_saved(name: str = "goals") -> SavedSearch:
+    """A saved search with everything that one can have."""
+    rng = np.random.default_rng(0)
+    rows = make_seconds(rng, 3)
+    rows[1] = np.nan
+    query = Query(
+        kind="clip",
+        vectors={"visual": rows},
+        weights={"visual": 1.0},
+        origin={"path": "goal.mp4", "start": 0},
+        examples=(0, 0, 1),
+        against={"visual": make_seconds(rng, 1)},
+        notes=("the picture is black in 1 of 3 s",),
+    )
+    options = {"mode": "same", "top": 5, "scope": Scope(paths=("sport/*",)), "then": make_query({"visual": rows[:1]})}
+    return SavedSearch(name, "made-up", query, options, seen=(("video01", 3.0, 6.0),))
+
+
+def test_what_is_kept_comes_back(tmp_path: Path) -> None:
+    """A search that was kept has the same query, options and memory when it is read again."""
+    saved = make_saved()
+    searches = SavedSearches(tmp_path / "saved_searches.json")
+    searches.put(saved)
+    found = SavedSearches(tmp_path / "saved_searches.json").get("goals")
+    np.testing.assert_array_equal(found.query.vectors["visual"], saved.query.vectors["visual"])
+    np.testing.assert_array_equal(found.query.against["visual"], saved.query.against["visual"])
+    assert found.query.examples == (0, 0, 1)
+    assert found.query.notes == saved.query.notes
+    assert found.options["scope"] == saved.options["scope"]
+    assert found.options["then"].n_seconds == 1
+    assert found.seen == saved.seen
+    assert describe(found)["options"] == {
+        "mode": "same",
+        "top": 5,
+        "paths": ["sport/*"],
+        "then": saved.options["then"].origin,
+    }
+
+
+def test_new_is_what_no_earlier_run_found(tmp_path: Path) -> None:
+    """`--new` leaves out what was found before, and finds a copy that was added since, once."""
+    videos = make_videos(0)
+    rng = np.random.default_rng(1)
+    jingle = {name: rows[10:14].copy() for name, rows in videos["video03"].items()}
+    with open_archive(videos) as store:
+        searches = SavedSearches(tmp_path / "saved.json")
+
+        def search(saved: SavedSearch, *, more: int) -> Results:
+            return find_moments(store, saved.query, mode="same", top=10 + more)
+
+        first = find_moments(store, make_query(jingle), mode="same")
+        searches.put(SavedSearch("jingle", "made-up", make_query(jingle), {"top": 10}, spans_of(first)))
+        nothing = run_saved(searches, "jingle", search, only_new=True)
+        assert nothing.moments == () and "nothing new" in nothing.reason
+        for second in range(20, 24):
+            vectors = {
+                name: add_noise(rng, rows[second - 20 : second - 19], amount=0.1)[0] for name, rows in jingle.items()
+            }
+            payload = make_payload(video_id="video07", second=second, has_audio=True, flags=[], checkpoint="made-up")
+            store.upsert_seconds([SecondPoint("video07", second, vectors, payload)])
+        new = run_saved(searches, "jingle", search, only_new=True)
+        assert [moment.video_id for moment in new.moments] == ["video07"]
+        assert run_saved(searches, "jingle", search, only_new=True).moments == ()
+        assert len(run_saved(searches, "jingle", search, only_new=False).moments) == 2
+
+
+def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A search of another checkpoint is an error that says to save it anew, not a bad ranking."""
+    with open_archive({}) as store:
+        index = Index(store, embedder=None)  # type: ignore[arg-type]
+        foreign = SavedSearch("old", "another", make_saved().query)
+        with pytest.raises(UsageError, match="--save it anew"):
+            index.search_saved(foreign)
+
+
+def test_names_are_listed_and_forgotten(tmp_path: Path) -> None:
+    """Names are sorted; a forgotten one is unknown, and the error lists those there are."""
+    searches = SavedSearches(tmp_path / "saved.json")
+    for name in ("b", "a"):
+        searches.put(make_saved(name))
+    assert searches.names() == ["a", "b"]
+    searches.forget("a")
+    with pytest.raises(UsageError, match="there are b"):
+        searches.get("a")
+    with pytest.raises(UsageError, match="not allowed"):
+        searches.put(make_saved("../evil"))
+
+
+def test_damage_is_reported(tmp_path: Path) -> None:
+    """A damaged file is an error that names it."""
+    path = tmp_path / "saved.json"
+    for text in ("{", '{"format": "other"}', "[]"):
+        path.write_text(text)
+        with pytest.raises(CollectionError, match=r"saved\.json is damaged"):
+            SavedSearches(path).names()
+
+
+def test_served_indexes_have_a_file_each() -> None:
+    """An embedded index keeps its searches in its directory, each URL in a file of its own outside."""
+    assert saved_searches_path("/data/index") == Path("/data/index/saved_searches.json")
+    first, second = saved_searches_path("http://host:6333/a"), saved_searches_path("http://host:6333/b")
+    assert first != second and first.parent == second.parent
+    assert saved_searches_path("http://host:6333/a/") == first

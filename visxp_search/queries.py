@@ -1,0 +1,305 @@
+"""What is asked with: a clip, a sound, a picture or indexed moments become the embeddings of a query."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, Clip, make_clip
+from visxp_search.decode import decode_clips, decode_image, probe
+from visxp_search.embed import Embedder
+from visxp_search.errors import UsageError
+from visxp_search.store import SecondPoint, Store
+
+FloatArray = npt.NDArray[np.float32]
+
+MODALITIES = ("visual", "audio")
+MAX_QUERY_SECONDS = 1200
+"""Longest query; a whole tape is not a moment."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for: embeddings, one row a second.
+
+    Attributes:
+        kind: `clip`, `sound`, `frame` or `moment`, for the report.
+        vectors: name of a stored vector -> (Q, D) rows of norm 1; rows of a missing modality are NaN.
+        weights: name -> share in the score; they sum to 1. Empty where there is nothing to ask with (`why_empty`).
+        origin: what was asked with (path, span), for the report.
+        video_id: the indexed video that the query was taken from, if known.
+        duration_seconds: real length; less than Q where the last second is a part of one.
+        examples: for each row the number of the example that it belongs to; None for one clip, whose order counts.
+        against: name -> (U, D) rows of examples of what is not wanted.
+        notes: what a person should know of the query, such as seconds that are silent.
+        why_empty: why nothing can be asked with this.
+    """
+
+    kind: str
+    vectors: Mapping[str, FloatArray]
+    weights: Mapping[str, float]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    video_id: str | None = None
+    duration_seconds: float | None = None
+    examples: tuple[int, ...] | None = None
+    against: Mapping[str, FloatArray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    why_empty: str = ""
+
+    @property
+    def n_seconds(self) -> int:
+        """Q."""
+        return len(next(iter(self.vectors.values()), ()))
+
+    @property
+    def length_seconds(self) -> float:
+        """Real length."""
+        return float(self.n_seconds) if self.duration_seconds is None else self.duration_seconds
+
+
+def choose_weights(by: str, audio_weight: float) -> dict[str, float]:
+    """Shares of the modalities in the score.
+
+    Args:
+        by: `both`, `visual` or `audio`.
+        audio_weight: share of the sound when by both, in [0, 1].
+
+    Raises:
+        UsageError: If a value is not allowed.
+    """
+    if by not in ("both", *MODALITIES):
+        raise UsageError(f"--by {by} is unknown; choose both, visual or audio")
+    if not 0 <= audio_weight <= 1:
+        raise UsageError(f"--audio-weight {audio_weight} is outside 0 to 1")
+    if by != "both":
+        return {by: 1.0}
+    return {name: share for name, share in (("visual", 1 - audio_weight), ("audio", audio_weight)) if share > 0}
+
+
+def clip_query(
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    by: str = "both",
+    audio_weight: float = 0.5,
+) -> Query:
+    """Ask with a clip of a video or audio file.
+
+    Whole seconds are asked with: `start` is rounded down, `end` up.
+
+    Raises:
+        DecodeError: If the file cannot be read.
+        UsageError: If the span is empty or an option is not allowed.
+    """
+    weights = choose_weights(by, audio_weight)
+    clips = read_clips(path, embedder, start=start, end=end)
+    embeddings = embedder.embed(clips)
+    return _query(
+        "clip",
+        {"visual": embeddings.visual, "audio": embeddings.audio},
+        weights,
+        clips,
+        what=str(path),
+        origin={"path": str(path), "start": clips[0].second, "end": clips[-1].second + 1},
+        duration=_real_length(path, clips),
+    )
+
+
+def sound_query(
+    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, cross: bool = False
+) -> Query:
+    """Ask with the sound of a file; `cross` asks which pictures go with it, through the joint space.
+
+    Raises:
+        DecodeError: If the file cannot be read.
+        UsageError: If the span is empty.
+    """
+    clips = read_clips(path, embedder, start=start, end=end)
+    sounds = [replace(clip, frame=None, flags=()) if clip.has_audio else _nothing(clip.second) for clip in clips]
+    embeddings = embedder.embed(sounds)
+    vectors = {"joint": embeddings.joint_audio} if cross else {"audio": embeddings.audio}
+    return _query(
+        "sound",
+        vectors,
+        dict.fromkeys(vectors, 1.0),
+        clips,
+        what=str(path),
+        origin={"path": str(path), "start": clips[0].second, "end": clips[-1].second + 1, "cross": cross},
+        duration=_real_length(path, clips),
+    )
+
+
+def frame_query(path: Path, embedder: Embedder) -> Query:
+    """Ask with a picture file.
+
+    Raises:
+        DecodeError: If the file is not a picture that can be read.
+    """
+    frame = decode_image(path, frame_size=embedder.frame_size)
+    clips = [make_clip(0, frame=frame, waveform=None)]
+    vectors = {"visual": embedder.embed(clips).visual}
+    return _query("frame", vectors, {"visual": 1.0}, clips, what=str(path), origin={"path": str(path)})
+
+
+def moment_query(
+    store: Store, video_id: str, *, start: int, end: int, by: str = "both", audio_weight: float = 0.5
+) -> Query:
+    """Ask for more like an indexed moment `[start, end)`; nothing is decoded.
+
+    Raises:
+        UsageError: If the index has no such seconds.
+    """
+    weights = choose_weights(by, audio_weight)
+    points = store.get([(video_id, second) for second in range(start, end)], with_vectors=tuple(weights))
+    if not points:
+        raise UsageError(f"seconds {start} to {end} of video {video_id} are not indexed; see: visxp index ls")
+    query = _query(
+        "moment",
+        {name: stack_rows(points, name, length=store.info.dims[name]) for name in weights},
+        weights,
+        points,
+        what=f"{video_id} from {start} to {end} s",
+        origin={"video_id": video_id, "start": start, "end": end},
+    )
+    return replace(query, video_id=video_id)
+
+
+def add_examples(query: Query, *, like: Sequence[Query], unlike: Sequence[Query]) -> Query:
+    """The query with further examples of what is wanted, and of what is not.
+
+    With examples the order of seconds no longer counts: a second is wanted as much as it resembles, on average, the
+    best second of each example, less what it resembles an unwanted one.
+    """
+    wanted = [part for part in (query, *like) if part.weights]
+    names = [name for name in ("visual", "audio", "joint") if any(name in part.weights for part in wanted)]
+    vectors: dict[str, FloatArray] = {}
+    against: dict[str, FloatArray] = {}
+    for name in names:
+        length = next(part.vectors[name].shape[1] for part in wanted if name in part.vectors)
+        vectors[name] = np.concatenate([_rows_or_nan(part, name, length) for part in wanted])
+        unwanted = [_rows_or_nan(part, name, length) for part in unlike]
+        if unwanted:
+            against[name] = np.concatenate(unwanted)
+    weights = {name: max(part.weights.get(name, 0.0) for part in wanted) for name in names}
+    total = sum(weights.values())
+    examples = [number for number, part in enumerate(wanted) for _ in range(part.n_seconds)]
+    remarks = {"like": [dict(part.origin) for part in like], "unlike": [dict(part.origin) for part in unlike]}
+    return replace(
+        query,
+        vectors=vectors or query.vectors,
+        weights={name: weight / total for name, weight in weights.items()},
+        examples=tuple(examples) if like or len(wanted) != 1 else query.examples,
+        against=against,
+        origin={**query.origin, **{name: values for name, values in remarks.items() if values}},
+        duration_seconds=None if like else query.duration_seconds,
+        why_empty="" if wanted else query.why_empty,
+    )
+
+
+def read_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None) -> list[Clip]:
+    """The clips of `[start, end)` of a media file, of which a query is made.
+
+    Raises:
+        DecodeError: If the file cannot be read.
+        UsageError: If the span is empty, or too long to ask with.
+    """
+    if end is not None and end <= start:
+        raise UsageError(f"--end {end} is not after --start {start}")
+    clips = list(islice(iterate_clips(path, embedder, start=start, end=end), MAX_QUERY_SECONDS + 1))
+    if not clips:
+        raise UsageError(f"{path} has no seconds from {start} on; it is {probe(path).duration_seconds:.1f} s long")
+    if len(clips) > MAX_QUERY_SECONDS:
+        raise UsageError(f"{path} is longer than {MAX_QUERY_SECONDS} s; choose what to ask with: --start and --end")
+    return clips
+
+
+def iterate_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None) -> Iterator[Clip]:
+    """The clips of `[start, end)` of a media file one by one; an image is one clip.
+
+    Raises:
+        DecodeError: If the file cannot be read.
+    """
+    with decode_clips(
+        path,
+        frame_size=embedder.frame_size,
+        sample_rate_hz=embedder.sample_rate_hz,
+        start_second=int(start),
+        stop_second=None if end is None else int(np.ceil(end)),
+    ) as clips:
+        yield from clips
+
+
+def stack_rows(points: Sequence[SecondPoint | None], name: str, *, length: int) -> FloatArray:
+    """(n, D) named vectors of points; NaN where there is no point, or no such vector."""
+    rows = np.full((len(points), length), np.nan, dtype=np.float32)
+    for row, point in enumerate(points):
+        if point is not None and name in point.vectors:
+            rows[row] = point.vectors[name]
+    return rows
+
+
+def _query(
+    kind: str,
+    vectors: Mapping[str, FloatArray],
+    weights: Mapping[str, float],
+    seconds: Sequence[Clip | SecondPoint],
+    *,
+    what: str,
+    origin: Mapping[str, Any],
+    duration: float | None = None,
+) -> Query:
+    """A query of the modalities that are there at all, or one that says why there is nothing to ask with."""
+    there = {name: weight for name, weight in weights.items() if not np.isnan(vectors[name]).all()}
+    total = sum(there.values())
+    return Query(
+        kind=kind,
+        vectors={name: vectors[name] for name in there} or vectors,
+        weights={name: weight / total for name, weight in there.items()},
+        origin=origin,
+        duration_seconds=duration,
+        notes=_remarks(seconds, wanted=weights) if there else (),
+        why_empty="" if there else f"{what} has nothing to compare: {', '.join(_remarks(seconds, wanted=weights))}",
+    )
+
+
+def _remarks(seconds: Sequence[Clip | SecondPoint], *, wanted: Mapping[str, float]) -> tuple[str, ...]:
+    """Which seconds lack what was to be compared, and why."""
+    visual, audio = "visual" in wanted, "audio" in wanted or "joint" in wanted
+    reasons = (
+        (BLACK, visual, "the picture is black"),
+        (NO_VIDEO, visual, "there is no picture"),
+        (SILENT, audio, "the sound is silent"),
+        (NO_AUDIO, audio, "there is no sound"),
+    )
+    remarks = []
+    for flag, matters, words in reasons:
+        n_flagged = sum(flag in _flags_of(second) for second in seconds)
+        if matters and n_flagged:
+            extent = f"in {n_flagged} of {len(seconds)} s" if n_flagged < len(seconds) else "throughout"
+            remarks.append(f"{words} {extent}")
+    return tuple(remarks)
+
+
+def _flags_of(second: Clip | SecondPoint) -> Sequence[str]:
+    return second.flags if isinstance(second, Clip) else second.payload.get("flags", ())
+
+
+def _real_length(path: Path, clips: Sequence[Clip]) -> float:
+    """Seconds from the first clip's start to the last one's end, or to the end of the file if that comes first."""
+    whole = float(len(clips))
+    duration = probe(path).duration_seconds
+    return min(whole, duration - clips[0].second) if duration > clips[-1].second else whole
+
+
+def _rows_or_nan(part: Query, name: str, length: int) -> FloatArray:
+    return part.vectors[name] if name in part.vectors else np.full((part.n_seconds, length), np.nan, dtype=np.float32)
+
+
+def _nothing(second: int) -> Clip:
+    return make_clip(second, frame=None, waveform=None)
