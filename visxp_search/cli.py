@@ -16,12 +16,14 @@ from visxp_search.commands import index, search
 from visxp_search.commands.demo import demo
 from visxp_search.commands.embed import embed
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
+from visxp_search.commands.ui import ui
 from visxp_search.errors import UsageError, VisxpError
 
 app = group("Find similar moments in video archives, by picture and by sound.")
 app.add_typer(index.app, name="index")
 app.add_typer(search.app, name="search")
 app.command("embed")(embed)
+app.command("ui")(ui)
 app.command("demo")(demo)
 
 

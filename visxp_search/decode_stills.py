@@ -56,8 +56,8 @@ def decode_stills(
     if info.kind == "image":
         square = decode_image(path, frame_size=max(width, height), limits=limits)
         shape = fit_box(info.width, info.height, box=(width, height))
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(square.transpose(1, 2, 0)), format="rgb24")
-        picture = _scale(frame, shape, VideoReformatter())
+        pixels = np.ascontiguousarray(square.transpose(1, 2, 0))
+        picture = _scale(VideoFrame.from_ndarray(pixels, format="rgb24"), shape, VideoReformatter())
         yield from (picture for _ in seconds)
         return
     reformatter = VideoReformatter()
