@@ -29,7 +29,7 @@ from webui.views_manage import ROWS, basket_view, browse_view, facts_view, job_v
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-KINDS = [("Clip", CLIP), ("Sound", SOUND), ("Still", STILL), ("From the archive", INDEXED)]
+KINDS = [("Clip", CLIP), ("Sound", SOUND), ("Still", STILL), ("Archive", INDEXED)]
 ACTS = """
 const acts = ['watch', 'more', 'hide', 'unhide', 'collect', 'close', 'play', 'open', 'up', 'down', 'out', 'note',
   'remove', 'confirm', 'keep', 'retry', 'span'];
@@ -89,12 +89,39 @@ def theme() -> gr.themes.Base:
     """A quiet theme with the system's own fonts, so that nothing is fetched."""
     return gr.themes.Base(
         primary_hue=gr.themes.colors.blue,
-        neutral_hue=gr.themes.colors.slate,
+        neutral_hue=gr.themes.colors.zinc,
         spacing_size=gr.themes.sizes.spacing_sm,
         radius_size=gr.themes.sizes.radius_sm,
         text_size=gr.themes.sizes.text_sm,
         font=[gr.themes.Font("system-ui"), gr.themes.Font("Segoe UI"), gr.themes.Font("sans-serif")],
         font_mono=[gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")],
+    ).set(
+        body_background_fill="#fbfbfc",
+        body_background_fill_dark="#15161a",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#202229",
+        border_color_primary="#d9dbe1",
+        border_color_primary_dark="#343741",
+        block_label_text_color="#565a66",
+        block_label_text_color_dark="#a8acb8",
+        block_title_text_color="#565a66",
+        block_title_text_color_dark="#a8acb8",
+        block_info_text_color="#565a66",
+        block_info_text_color_dark="#a8acb8",
+        button_primary_background_fill="#1f5fbf",
+        button_primary_background_fill_hover="#184e9e",
+        button_primary_background_fill_dark="#8ab4f8",
+        button_primary_background_fill_hover_dark="#a9c8fa",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#10131a",
+        checkbox_background_color_selected="#1f5fbf",
+        checkbox_background_color_selected_dark="#8ab4f8",
+        slider_color="#1f5fbf",
+        slider_color_dark="#8ab4f8",
+        input_background_fill="#f4f5f7",
+        input_background_fill_dark="#1b1d23",
+        input_placeholder_color="#6b7080",
+        input_placeholder_color_dark="#8d92a0",
     )
 
 
@@ -160,7 +187,6 @@ class FindParts:
     form: list[Any]
     options: list[Any]
     button: gr.Button
-    error: gr.HTML
     results: gr.HTML
     pager: gr.HTML
     earlier: gr.Button
@@ -188,7 +214,7 @@ def _build_find(site: Site) -> FindParts:
                     sources=["upload", "webcam"],
                     include_audio=True,
                     label="Clip",
-                    height=190,
+                    height=220,
                     elem_id="vx-clip",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
@@ -198,7 +224,7 @@ def _build_find(site: Site) -> FindParts:
                 cross = gr.Checkbox(False, label="Find pictures that go with this sound")
             with gr.Group(visible=False) as still_group:
                 still = gr.Image(
-                    sources=["upload", "clipboard"], type="filepath", label="Still", height=190, elem_id="vx-still"
+                    sources=["upload", "clipboard"], type="filepath", label="Still", height=220, elem_id="vx-still"
                 )
                 _hand_on(still)
             with gr.Group(visible=False) as indexed_group:
@@ -216,16 +242,23 @@ def _build_find(site: Site) -> FindParts:
                 end = gr.Textbox(label="To", placeholder="the end", min_width=90, elem_id="vx-to")
             button = gr.Button("Find moments", variant="primary", elem_id="vx-find")
             by = gr.Radio(
-                [("Both", "both"), ("Picture", "visual"), ("Sound", "audio")], value="both", label="Compare by"
+                [("Both", "both"), ("Picture", "visual"), ("Sound", "audio")],
+                value="both",
+                label="Compare by",
+                elem_id="vx-by",
             )
             weight = gr.Slider(0, 1, value=0.5, step=0.05, label="Share of the sound", buttons=[])
-            mode = gr.Radio([("Similar", "similar"), ("Same recording", "same")], value="similar", label="Look for")
+            mode = gr.Radio(
+                [("Similar", "similar"), ("Same recording", "same")],
+                value="similar",
+                label="Look for",
+                elem_id="vx-mode",
+            )
             with gr.Accordion("More options", open=False):
                 top = gr.Slider(handlers.PAGE_SIZE, handlers.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
                 per_video = gr.Slider(1, 12, value=3, step=1, label="At most, of one video", buttons=[])
                 grouped = gr.Checkbox(False, label="Group by video")
         with gr.Column(scale=5, min_width=420):
-            error = gr.HTML("")
             results = gr.HTML(results_view(None, ()), js_on_load=ACTS, elem_id="vx-results")
             with gr.Row(elem_id="vx-paging"):
                 earlier = gr.Button("Previous", visible=False, size="sm")
@@ -266,7 +299,7 @@ def _build_find(site: Site) -> FindParts:
     picker.span(_worded(pick), [video, start, end], [picker, start, end], **quick)
     by.change(lambda chosen: gr.update(interactive=chosen == "both"), by, weight, **quick)
     form = [kind, clip, sound, still, video, start, end, by, weight, mode, cross, top, per_video, grouped]
-    return FindParts(form, [by, weight, mode, top, per_video, grouped], button, error, results, pager, earlier, later)
+    return FindParts(form, [by, weight, mode, top, per_video, grouped], button, results, pager, earlier, later)
 
 
 def _build_basket(site: Site, kept: gr.BrowserState) -> gr.HTML:
@@ -343,7 +376,7 @@ def _build_manage(site: Site) -> ManageParts:
             add = gr.Button(
                 "Add", variant="primary", scale=0, min_width=110, interactive=bool(site.roots), elem_id="vx-add"
             )
-            cancel = gr.Button("Cancel", scale=0, min_width=110, elem_id="vx-cancel")
+            cancel = gr.Button("Cancel", size="md", scale=0, min_width=90, elem_id="vx-cancel")
         gr.HTML(
             '<p class="vx-hint">Searching goes on while videos are added here. An index in a directory is held by this page '
             "alone: <code>visxp index add</code> beside it says so and waits; for both at once, serve the index from a "

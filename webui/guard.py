@@ -6,6 +6,7 @@ passwords with `==`; none of that is left to it.
 
 import base64
 import binascii
+import contextlib
 import hmac
 import ipaddress
 import socket
@@ -123,10 +124,15 @@ class Guard:
             await _answer(send, *refusal)
             return
         limited = _LimitedBody(receive, self._max_body_bytes)
-        is_file = scope["path"].startswith(FILE_PREFIXES)
-        try:
-            await self._app(scope, limited, _with_headers(send, is_file=is_file))
-        except BodyTooLargeError:
+        answer = _with_headers(send, is_file=scope["path"].startswith(FILE_PREFIXES))
+
+        async def unless_too_large(message: Message) -> None:
+            if not limited.is_over:  # else the application answers to our own exception
+                await answer(message)
+
+        with contextlib.suppress(BodyTooLargeError):
+            await self._app(scope, limited, unless_too_large)
+        if limited.is_over:
             await _answer(send, 413, _too_large(self._max_body_bytes))
 
     def _refuse(
@@ -164,12 +170,14 @@ class _LimitedBody:
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive
         self._left = max_bytes
+        self.is_over = False
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
+                self.is_over = True
                 raise BodyTooLargeError
         return message
 

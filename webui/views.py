@@ -142,11 +142,6 @@ def status_view(words: str, facts: Any, *, state: str, busy: str = "", read_only
     return f'<header class="vx-head"><h1>VisXP search</h1><div class="vx-notes">{"".join(notes)}</div></header>'
 
 
-def error_view(words: str) -> str:
-    """A message that something did not work."""
-    return f'<div class="vx-error" role="alert">{escape(words)}</div>'
-
-
 def picker_view(watched: Watched | None, start: float, end: float) -> str:
     """The timeline of an indexed video, on which a span is chosen by dragging."""
     if watched is None:
@@ -191,7 +186,7 @@ def _card(found: Found, number: int, moment: Moment, *, in_basket: bool) -> str:
         f'loading="lazy" alt=""><span class="vx-time">{span_text(moment.start, moment.end)}</span></div>'
         f'<div class="vx-body"><h3 title="{escape(name)}">{escape(name)}</h3>{_score(moment)}'
         f"{_bar('Picture', moment.visual)}{_bar('Sound', moment.audio)}"
-        f'<div class="vx-actions">{_button("more", f"{moment.video_id}@{moment.start:g}-{moment.end:g}", "More like this")}'
+        f'<div class="vx-actions">{_button("more", f"{moment.video_id}@{moment.start:g}-{moment.end:g}", "More")}'
         f"{_button('hide', moment.video_id, 'Hide video')}"
         f"{_button('collect', _collect_value(moment.video_id, moment, moment.start, moment.end), 'In basket' if in_basket else 'Basket', pressed=in_basket)}"
         f"</div></div></article>"
@@ -201,10 +196,10 @@ def _card(found: Found, number: int, moment: Moment, *, in_basket: bool) -> str:
 def meaning(moment: Moment) -> str:
     """What a score means, in words."""
     if moment.percentile >= 99.95:
-        return "closer than practically all of the archive"
+        return "closer than nearly all"
     if moment.percentile < 50:
-        return "not closer than most of the archive"
-    return f"closer than {moment.percentile:.1f} % of the archive"
+        return "not closer than most"
+    return f"closer than {moment.percentile:.1f} % of seconds"
 
 
 def _score(moment: Moment) -> str:
@@ -261,13 +256,13 @@ def _timeline(watched: Watched) -> str:
                 f'<path class="vx-line vx-fused" d="{curve_paths(seconds, curve.score, start=first, end=stop)}"/>'
             )
             legend.append('<span class="vx-key vx-fused">Together</span>')
-    marked = f'<rect class="vx-moment" x="{watched.start - first:g}" y="0" width="{watched.end - watched.start:g}" height="1"/>'
+    marked = f'<rect class="vx-moment" x="{watched.start - first:g}" y="-0.04" width="{watched.end - watched.start:g}" height="1.08"/>'
     sound = ""
     if watched.record.kind == "audio" or watched.record.facts.get("audio_codec"):
         sound = f'<img src="/media/sound/{quote(watched.record.video_id)}/{first}-{stop}.jpg" alt="" height="48" loading="lazy">'
     what = "Similarity of each second with the query. " if curve is not None else ""
     svg = (
-        f'<svg viewBox="0 0 {length} 1" preserveAspectRatio="none" role="img" aria-label="{what}">'
+        f'<svg viewBox="0 -0.04 {length} 1.08" preserveAspectRatio="none" role="img" aria-label="{what}">'
         f'<path class="vx-grid" d="M0 .25H{length}M0 .5H{length}M0 .75H{length}"/>{marked}{"".join(lines)}</svg>'
         if curve is not None
         else ""
