@@ -70,7 +70,8 @@ def test_downloads_hold_what_was_collected() -> None:
     """JSON is a results document with notes; CSV is read back by a CSV reader and holds no formula."""
     evil = Collected("c", 0, 1, None, '=HYPERLINK("x"),\n"quoted"')
     document = basket_document((A, evil), {"a": "a.mp4", "c": "+c.mp4"}.__getitem__)
-    assert [(m["video_id"], m["start"], m["end"], m["note"]) for m in document["moments"]][0] == ("a", 1, 3, "first")
+    first = document["moments"][0]
+    assert (first["video_id"], first["start"], first["end"], first["note"]) == ("a", 1, 3, "first")
     rows = list(csv.DictReader(io.StringIO(basket_csv((A, evil), {"a": "a.mp4", "c": "+c.mp4"}.__getitem__))))
     assert rows[0]["video"] == "a.mp4" and rows[1]["video"] == "'+c.mp4" and rows[1]["note"] == "'" + evil.note
 

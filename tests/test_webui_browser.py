@@ -156,7 +156,8 @@ def play_first(page: Any) -> dict[str, float]:
     page.evaluate(
         "() => { const begun = performance.now(); window.played = null;"
         " document.addEventListener('playing', (event) => { const p = event.target; window.played = window.played ||"
-        " { at: p.currentTime + Number(p.dataset.origin), wanted: Number(p.dataset.seek), ms: performance.now() - begun };"
+        " { at: p.currentTime + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
+        " ms: performance.now() - begun };"
         " p.pause(); }, true); }"
     )
     page.click(".vx-card >> nth=0")
@@ -377,7 +378,7 @@ def test_the_documented_examples_run(
         name: site.folder / file
         for name, file in (("clip", "drums.mp4"), ("sound", "rain.wav"), ("still", "still.png"))
     }
-    exec(EXAMPLES.format(url=site.url, **files), {})  # noqa: S102
+    exec(EXAMPLES.format(url=site.url, **files), {})
     assert "evening-rain-then-drums.mp4" in capsys.readouterr().out
 
 

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
+from webui_site import make_archive, moved, record_named
 
 from visxp_search.errors import UsageError
 from visxp_search.store import VideoRecord
@@ -22,7 +23,6 @@ from webui.guard import FailureLimit, Guard, Login, is_known_host
 from webui.media import Media, NotServedError, checked_path, playable_type, proxy_start
 from webui.routes import media_routes
 from webui.serve import parse_login
-from webui_site import make_archive, moved, record_named
 
 
 class Answer:
@@ -83,7 +83,7 @@ INNER = Starlette(
 def guarded(**changes: Any) -> Guard:
     """A guard around an application that answers with the size of what it was sent."""
     options: dict[str, Any] = {"hosts": ["localhost", "archive.example"], "login": None, "max_body_bytes": 1000}
-    return Guard(INNER, **(options | changes))  # type: ignore[arg-type]
+    return Guard(INNER, **(options | changes))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_nothing_else_is_served(archive: Archive, tmp_path: Path, path: str) -> 
 
 
 def test_only_the_file_that_was_indexed_is_served(archive: Archive, tmp_path: Path) -> None:
-    """A link laid at its place, another file, a changed file and a device are refused; a link to the very file is not."""
+    """A link laid at its place, a changed file and a device are refused; a link to the very file is not."""
     record = record_named(archive, "warm.mp4")
     original = Path(record.paths[0])
     secret = tmp_path / "secret.txt"

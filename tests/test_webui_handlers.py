@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
 
 from visxp_search.errors import DecodeError, UsageError
 from visxp_search.render import write_audio
@@ -19,7 +22,6 @@ from webui.endpoints import make_endpoints
 from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Uploads
 from webui.views import results_view, status_view, watch_view
 from webui.views_manage import browse_view, facts_view, job_view, videos_view
-from webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +176,8 @@ def test_names_cannot_become_html(archive: Archive, uploads: Uploads, tmp_path: 
     nasty = "<img src=x onerror=alert(1)>${alert(2)}{{x}}\"'.mp4"
     record = record_named(archive, "warm.mp4")
     found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1"), uploads)
-    html = results_view(handlers.replace(found, names=dict.fromkeys(found.names, nasty), title=nasty), ())
-    html += videos_view([handlers.replace(record, paths=(str(tmp_path / nasty),), error=nasty)], 0, read_only=False)
+    html = results_view(replace(found, names=dict.fromkeys(found.names, nasty), title=nasty), ())
+    html += videos_view([replace(record, paths=(str(tmp_path / nasty),), error=nasty)], 0, read_only=False)
     assert "<img src=x" not in html and "&lt;img src=x" in html
 
 
@@ -269,7 +271,7 @@ def test_loading_encoders_do_not_keep_the_page_waiting(archive: Archive) -> None
     assert waiting.readiness.state == "loading" and waiting.facts() is not None
     assert "loading" in status_view(waiting.readiness.words, None, state="loading")
 
-    def fail() -> handlers.Any:
+    def fail() -> Any:
         raise UsageError("no checkpoint at /secret/place")
 
     broken = Archive(archive.store, fail)
@@ -286,7 +288,7 @@ def test_adding_reports_what_failed(archive: Archive, tmp_path: Path) -> None:
     (folder / "broken.mp4").write_bytes(b"no video")
 
     class FakeIndex:
-        def add(self, paths: list[Path], *, workers: int, progress: handlers.Any) -> handlers.Any:
+        def add(self, paths: list[Path], *, workers: int, progress: Any) -> Any:
             progress.found(folder / "broken.mp4", 8)
             progress.failed(folder / "broken.mp4", f"{folder}/broken.mp4: cannot be read")
             progress.finished(folder / "broken.mp4")

@@ -44,7 +44,7 @@ class ColourEmbedder:
 
 def unit(values: np.ndarray) -> np.ndarray:
     """The vector of norm 1 in this direction."""
-    return (values / np.linalg.norm(values)).astype(np.float32)
+    return np.asarray(values / np.linalg.norm(values), dtype=np.float32)
 
 
 def tone(frequency_hz: float, seconds: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from visxp_search.store import Store
 from webui.guard import AsgiApp, Guard, Login, own_names
 
 if TYPE_CHECKING:
-    from webui.app import Site
+    from webui.parts import Site
 
 MAX_UPLOAD_BYTES = 500_000_000
 CACHE_BYTES = 2_000_000_000
@@ -83,9 +83,9 @@ def serve(
         import uvicorn
 
         from webui.adding import Adder, Roots
-        from webui.app import Site
         from webui.archive import Archive
         from webui.handlers import Uploads
+        from webui.parts import Site
 
         archive = Archive(store, load)
         adder = Adder(archive, workers=workers)
@@ -98,7 +98,7 @@ def serve(
         )
 
         class Server(uvicorn.Server):
-            """Begins to load the encoders when the page can be opened, not before: both are hungry for the processor."""
+            """Begins to load the encoders once the page can be opened, since both want the processor."""
 
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)

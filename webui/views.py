@@ -75,7 +75,8 @@ def watch_view(watched: Watched | None, basket: Sequence[Collected] = (), *, can
     heading = (
         f'<div class="vx-watch-head"><div><h2>{escape(watched.name)}</h2>'
         f'<span class="vx-time">{span_text(watched.start, watched.end)}</span></div>'
-        f'<button class="vx-quiet" data-act="close" aria-label="Close the player" title="Close (Esc)">Close</button></div>'
+        f'<button class="vx-quiet" data-act="close" aria-label="Close the player" title="Close (Esc)">Close</button>'
+        f"</div>"
     )
     actions = [_button("more", target, "More like this", main=True)] if can_compare else []
     actions.append(
@@ -114,7 +115,8 @@ def player(watched: Watched) -> str:
     )
     return (
         f'<{tag} id="vx-player" controls playsinline preload="auto" src="{source}" data-seek="{watched.start:g}" '
-        f'data-stop="{watched.end:g}" data-origin="{origin}" data-proxy="{proxy}" data-proxy-origin="{proxy_from}"{offset}>'
+        f'data-stop="{watched.end:g}" data-origin="{origin}" data-proxy="{proxy}" '
+        f'data-proxy-origin="{proxy_from}"{offset}>'
         f"</{tag}>{note}"
     )
 
@@ -178,17 +180,19 @@ def _card(found: Found, number: int, moment: Moment, *, in_basket: bool) -> str:
     name = found.names.get(moment.video_id, moment.video_id)
     start, end = int(moment.start), max(int(moment.start) + 1, round(moment.end))
     chosen = " vx-chosen-card" if found.chosen == number else ""
+    collected = _collect_value(moment.video_id, moment, moment.start, moment.end)
     label = f"{name}, {span_text(moment.start, moment.end)}, score {moment.score:.2f}"
     return (
         f'<article class="vx-card{chosen}" role="listitem" tabindex="0" data-act="watch" data-value="{number}" '
         f'aria-label="{escape(label)}">'
-        f'<div class="vx-sheet"><img src="/media/sheet/{quote(moment.video_id)}/{start}-{end}.jpg" width="320" height="216" '
+        f'<div class="vx-sheet"><img src="/media/sheet/{quote(moment.video_id)}/{start}-{end}.jpg" '
+        f'width="320" height="216" '
         f'loading="lazy" alt=""><span class="vx-time">{span_text(moment.start, moment.end)}</span></div>'
         f'<div class="vx-body"><h3 title="{escape(name)}">{escape(name)}</h3>{_score(moment)}'
         f"{_bar('Picture', moment.visual)}{_bar('Sound', moment.audio)}"
         f'<div class="vx-actions">{_button("more", f"{moment.video_id}@{moment.start:g}-{moment.end:g}", "More")}'
         f"{_button('hide', moment.video_id, 'Hide video')}"
-        f"{_button('collect', _collect_value(moment.video_id, moment, moment.start, moment.end), 'In basket' if in_basket else 'Basket', pressed=in_basket)}"
+        f"{_button('collect', collected, 'In basket' if in_basket else 'Basket', pressed=in_basket)}"
         f"</div></div></article>"
     )
 
@@ -211,7 +215,8 @@ def _bar(label: str, value: float | None) -> str:
         return f'<div class="vx-bar vx-none"><span>{label}</span><i></i><b>none</b></div>'
     width = 100 * min(1.0, max(0.0, value))
     kind = label.lower()
-    return f'<div class="vx-bar vx-{kind}"><span>{label}</span><i><u style="width:{width:.0f}%"></u></i><b>{value:.2f}</b></div>'
+    fill = f'<u style="width:{width:.0f}%"></u>'
+    return f'<div class="vx-bar vx-{kind}"><span>{label}</span><i>{fill}</i><b>{value:.2f}</b></div>'
 
 
 def _button(act: str, value: str, text: str, *, main: bool = False, pressed: bool = False) -> str:
@@ -229,7 +234,7 @@ def _facts(watched: Watched) -> str:
     record, moment = watched.record, watched.moment
     rows = [_score(moment) + _bar("Picture", moment.visual) + _bar("Sound", moment.audio)] if moment is not None else []
     facts = record.facts
-    size = f"{facts.get('width')} × {facts.get('height')}" if facts.get("width") else ""
+    size = f"{facts.get('width')} x {facts.get('height')}" if facts.get("width") else ""
     codecs = ", ".join(str(facts[key]) for key in ("video_codec", "audio_codec") if facts.get(key))
     described = " · ".join(text for text in (format_time(record.duration_seconds), size, codecs) if text)
     rows.append(f'<p class="vx-hint">{escape(described)}</p>')
@@ -256,10 +261,12 @@ def _timeline(watched: Watched) -> str:
                 f'<path class="vx-line vx-fused" d="{curve_paths(seconds, curve.score, start=first, end=stop)}"/>'
             )
             legend.append('<span class="vx-key vx-fused">Together</span>')
-    marked = f'<rect class="vx-moment" x="{watched.start - first:g}" y="-0.04" width="{watched.end - watched.start:g}" height="1.08"/>'
+    width = watched.end - watched.start
+    marked = f'<rect class="vx-moment" x="{watched.start - first:g}" y="-0.04" width="{width:g}" height="1.08"/>'
     sound = ""
     if watched.record.kind == "audio" or watched.record.facts.get("audio_codec"):
-        sound = f'<img src="/media/sound/{quote(watched.record.video_id)}/{first}-{stop}.jpg" alt="" height="48" loading="lazy">'
+        source = f"/media/sound/{quote(watched.record.video_id)}/{first}-{stop}.jpg"
+        sound = f'<img src="{source}" alt="" height="48" loading="lazy">'
     what = "Similarity of each second with the query. " if curve is not None else ""
     svg = (
         f'<svg viewBox="0 -0.04 {length} 1.08" preserveAspectRatio="none" role="img" aria-label="{what}">'

@@ -65,8 +65,8 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
     if not basket:
         return empty(
             "Your basket is empty",
-            "Press <b>Basket</b> on a result to collect it here, write notes, put moments in order, and download the list. "
-            "The basket stays in this browser.",
+            "Press <b>Basket</b> on a result to collect it here, write notes, put moments in order, and download "
+            "the list. The basket stays in this browser.",
         )
     rows = []
     for number, collected in enumerate(basket):
@@ -76,14 +76,16 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
         rows.append(
             f'<li class="vx-row"><b class="vx-number">{number + 1}</b>'
             f'<button class="vx-example" data-act="play" '
-            f'data-value="{escape(collected.video_id)}@{collected.start:g}-{collected.end:g}" aria-label="Play {escape(name)}">'
-            f'<img src="/media/still/{quote(collected.video_id)}/{second}.jpg" width="128" height="72" loading="lazy" alt=""></button>'
+            f'data-value="{escape(collected.video_id)}@{collected.start:g}-{collected.end:g}" '
+            f'aria-label="Play {escape(name)}">'
+            f'<img src="/media/still/{quote(collected.video_id)}/{second}.jpg" width="128" height="72" '
+            f'loading="lazy" alt=""></button>'
             f'<div class="vx-what"><h3>{escape(name)}</h3><span>{span_text(collected.start, collected.end)}</span>'
             f'<span class="vx-hint">{score}</span></div>'
-            f'<input class="vx-note-field" type="text" maxlength="500" placeholder="Note" aria-label="Note on moment {number + 1}" '
+            f'<input class="vx-note-field" type="text" maxlength="500" placeholder="Note" '
+            f'aria-label="Note on moment {number + 1}" '
             f'data-change="note" data-value="{number}" value="{escape(collected.note)}">'
-            f'<div class="vx-actions"><button class="vx-small" data-act="up" data-value="{number}" aria-label="Move up" title="Move up">↑</button>'
-            f'<button class="vx-small" data-act="down" data-value="{number}" aria-label="Move down" title="Move down">↓</button>'
+            f'<div class="vx-actions">{_arrow("up", number, "↑")}{_arrow("down", number, "↓")}'
             f'<button class="vx-small" data-act="out" data-value="{number}">Remove</button></div></li>'
         )
     return f'<ol class="vx-rows">{"".join(rows)}</ol>'
@@ -121,8 +123,8 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
         return empty("No videos here", "Nothing matches, or nothing has been added yet. Folders are added above.")
     rows = []
     for record in records[page * ROWS : (page + 1) * ROWS]:
-        name = display_name(record)
-        known = {path: name for path in record.paths}
+        name, video_id = display_name(record), escape(record.video_id)
+        known = dict.fromkeys(record.paths, name)
         remark = f'<p class="vx-reason">{escape(hide_folders(record.error, known))}</p>' if record.error else ""
         share = 100 * record.seconds_done / record.seconds_expected if record.seconds_expected else 0
         actions = ""
@@ -130,26 +132,28 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
             if confirm == record.video_id:
                 actions = (
                     f'<span class="vx-confirm">Remove from the index? The file itself stays. '
-                    f'<button class="vx-danger" data-act="remove" data-value="{escape(record.video_id)}">Remove</button> '
+                    f'<button class="vx-danger" data-act="remove" data-value="{video_id}">Remove</button> '
                     f'<button class="vx-small" data-act="keep" data-value="">Keep</button></span>'
                 )
             else:
                 retry = (
-                    f'<button class="vx-small" data-act="retry" data-value="{escape(record.video_id)}">Try again</button>'
+                    f'<button class="vx-small" data-act="retry" data-value="{video_id}">Try again</button>'
                     if record.status != DONE or record.error
                     else ""
                 )
-                actions = f'{retry}<button class="vx-small" data-act="confirm" data-value="{escape(record.video_id)}">Remove…</button>'
+                ask = f'<button class="vx-small" data-act="confirm" data-value="{video_id}">Remove…</button>'
+                actions = retry + ask
         rows.append(
             f"<tr><td><b>{escape(name)}</b>{remark}</td><td>{format_time(record.duration_seconds)}</td>"
             f'<td><div class="vx-bar"><i><u style="width:{share:.0f}%"></u></i>'
             f"<b>{record.seconds_done:,} of {record.seconds_expected:,} s</b></div></td>"
-            f'<td><span class="vx-status vx-is-{escape(record.status)}">{STATUS_WORDS.get(record.status, record.status)}</span></td>'
+            f'<td><span class="vx-is-{escape(record.status)}">{STATUS_WORDS[record.status]}</span></td>'
             f'<td class="vx-actions">{actions}</td></tr>'
         )
     n_pages = max(1, -(-len(records) // ROWS))
     return (
-        '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th><th>Status</th><th></th></tr>'
+        '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th>'
+        "<th>Status</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="vx-hint">{len(records):,} videos, page {page + 1} of {n_pages}</p>'
     )
@@ -162,7 +166,8 @@ def job_view(view: JobView) -> str:
         share = 100 * view.n_finished / view.n_files if view.n_files else 0
         parts.append(
             f'<div class="vx-job"><b>Adding {escape(view.running)}</b><span>{view.n_finished} of {view.n_files} files, '
-            f'{view.n_seconds:,} seconds stored</span><div class="vx-progress"><u style="width:{share:.0f}%"></u></div></div>'
+            f"{view.n_seconds:,} seconds stored</span>"
+            f'<div class="vx-progress"><u style="width:{share:.0f}%"></u></div></div>'
         )
         for name, (done, total) in view.current.items():
             parts.append(f'<p class="vx-hint">{escape(name)}: {done} of {total} s</p>')
@@ -173,3 +178,10 @@ def job_view(view: JobView) -> str:
     for name, reason in view.failures:
         parts.append(f'<p class="vx-reason">{escape(name)}: {escape(hide_folders(reason))}</p>')
     return "".join(parts)
+
+
+def _arrow(act: str, number: int, sign: str) -> str:
+    return (
+        f'<button class="vx-small" data-act="{act}" data-value="{number}" aria-label="Move {act}" title="Move {act}">'
+        f"{sign}</button>"
+    )
