@@ -62,7 +62,7 @@ def start(folder: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[
         process = subprocess.Popen(
             [*command, "--model", str(folder / "checkpoint"), *options], stderr=stream, env=environment
         )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
         found = re.search(r"http://\S+/", log.read_text())
         if found:
@@ -115,14 +115,20 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, with a microphone that plays the rain."""
+def playwright() -> Iterator[Any]:
+    """What starts browsers; one at a time may exist."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield launched
-        launched.close()
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Any) -> Iterator[Any]:
+    """Chromium."""
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    yield launched
+    launched.close()
 
 
 @pytest.fixture
@@ -187,29 +193,26 @@ def test_a_sound_finds_its_recording(page: Any, site: Site) -> None:
     assert abs(place["at"] - place["wanted"]) < 0.3
 
 
-def test_the_microphone_can_ask(site: Site) -> None:
+def test_the_microphone_can_ask(site: Site, playwright: Any) -> None:
     """What the microphone hears is recorded in the page and found."""
-    from playwright.sync_api import sync_playwright
-
     microphone = [
         *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
         f"--use-file-for-fake-audio-capture={site.folder / 'rain.wav'}",
     ]
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + microphone)
-        page = launched.new_context(permissions=["microphone"]).new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.goto(site.url)
-        page.click("#vx-kind label:has-text('Sound')")
-        page.click("#vx-sound button[aria-label='Record audio']")
-        page.click("#vx-sound .record-button, #vx-sound button:has-text('Record')")
-        page.wait_for_timeout(4000)
-        page.click("#vx-sound .stop-button, #vx-sound button:has-text('Stop')")
-        page.wait_for_selector("#vx-sound button[aria-label='Play']")
-        page.click("#vx-find")
-        page.wait_for_selector(".vx-card")
-        assert "rain" in page.inner_text(".vx-card >> nth=0")
-        launched.close()
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + microphone)
+    page = launched.new_context(permissions=["microphone"]).new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.goto(site.url)
+    page.click("#vx-kind label:has-text('Sound')")
+    page.click("#vx-sound button[aria-label='Record audio']")
+    page.click("#vx-sound .record-button")
+    page.wait_for_timeout(4000)
+    page.click("#vx-sound .stop-button")
+    page.wait_for_selector("#vx-sound button[aria-label='Play']")
+    page.click("#vx-find")
+    page.wait_for_selector(".vx-card")
+    assert "rain" in page.inner_text(".vx-card >> nth=0")
+    launched.close()
 
 
 def test_a_span_of_the_archive_can_ask(page: Any) -> None:
@@ -233,7 +236,7 @@ def test_a_span_of_the_archive_can_ask(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("empty.mp4", "0 bytes"), ("page.mp4", "cannot be read"), ("still.png", "picture")]
+    ("name", "words"), [("empty.mp4", "0 bytes"), ("page.mp4", "cannot be read"), ("still.png", "Invalid file type")]
 )
 def test_wrong_uploads_are_answered_in_words(page: Any, site: Site, name: str, words: str) -> None:
     """A wrong file gives a message without folders of the server, and the page lives on."""
@@ -241,7 +244,7 @@ def test_wrong_uploads_are_answered_in_words(page: Any, site: Site, name: str, w
     page.wait_for_timeout(1500)
     page.click("#vx-find")
     message = page.wait_for_selector(".toast-body").inner_text()
-    assert words in message or "choose or record" in message, message
+    assert words in message, message
     assert str(site.folder) not in page.content() and "/tmp" not in message
     page.reload()
     search_clip(page, site.folder / "drums.mp4")
@@ -366,7 +369,7 @@ def test_an_uploaded_page_does_not_run(site: Site, browser: Any) -> None:
     request = urllib.request.Request(address)
     with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.headers["Content-Type"] == "application/octet-stream"
-        assert answer.headers["Content-Disposition"] == "attachment"
+        assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
 def test_the_documented_examples_run(

@@ -209,7 +209,7 @@ def test_endpoints_speak_of_names_and_ids(archive: Archive, uploads: Uploads) ->
     clip = write_colours(uploads.folder / "blue.mp4", [BLUE])
     endpoints = make_endpoints(archive, uploads)
     answer = endpoints["search_clip"]({"path": str(clip)}, by="visual")
-    assert answer["moments"][0]["path"] in ("warm.mp4", "cool.mp4")
+    assert answer["moments"][0]["name"] in ("warm.mp4", "cool.mp4")
     texts = [str(answer), str(endpoints["facts"]()), str(endpoints["videos"]("")), str(endpoints["video"]("warm.mp4"))]
     assert not any(str(clip.parent.parent.parent) in text for text in texts)
     with pytest.raises(UsageError, match="only uploaded"):

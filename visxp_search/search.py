@@ -312,38 +312,6 @@ def find_moments(
     )
 
 
-@dataclass(frozen=True)
-class Curve:
-    """How much each second of a stretch of one video resembles a query: its best similarity with any second of it.
-
-    Attributes:
-        seconds: (T,) the seconds, ascending; those that are not stored are left out.
-        score: (T,) fused by the query's weights; NaN where the query has nothing to ask with.
-        by_modality: name of a stored vector -> (T,), NaN where either side has none.
-    """
-
-    seconds: npt.NDArray[np.int64]
-    score: FloatArray
-    by_modality: Mapping[str, FloatArray]
-
-
-def trace_video(store: Store, query: Query, video_id: str, *, start: int, end: int) -> Curve:
-    """Compare a query with every second in `[start, end)` of a video.
-
-    Raises:
-        UsageError: If none of these seconds is stored.
-    """
-    points = store.get([(video_id, second) for second in range(start, end)], with_vectors=tuple(query.weights))
-    if not points:
-        raise UsageError(f"seconds {start} to {end} of video {video_id} are not indexed; see: visxp index ls")
-    similarities = _similarities(query, points)
-    return Curve(
-        seconds=np.array([point.second for point in points], dtype=np.int64),
-        score=_best_row(_fuse(similarities, query)),
-        by_modality={name: _best_row(matrix) for name, matrix in similarities.items()},
-    )
-
-
 def results_to_json(results: Results) -> dict[str, Any]:
     """The document that `--json` prints, as in DESIGN section 4."""
     query = results.query
@@ -453,12 +421,6 @@ def _fuse(similarities: Mapping[str, FloatArray], query: Query) -> FloatArray:
         total += np.where(present, query.weights[name] * np.nan_to_num(matrix), 0)
         weight += np.where(present, query.weights[name], 0).astype(np.float32)
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan).astype(np.float32)
-
-
-def _best_row(matrix: FloatArray) -> FloatArray:
-    """(Q, T) -> (T,): the maximum over the rows that are not NaN; NaN where all are."""
-    best = np.where(np.isnan(matrix), -np.inf, matrix).max(axis=0)
-    return np.where(np.isneginf(best), np.nan, best).astype(np.float32)
 
 
 def _background_scores(store: Store, query: Query) -> FloatArray:

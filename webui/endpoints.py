@@ -1,6 +1,6 @@
 """The page's HTTP API: named, typed functions for `gradio_client` and plain HTTP. Examples stand in `EXAMPLES`.
 
-Moments have the form of DESIGN section 4, with the file's name as `path`; times are seconds.
+Moments have the form of DESIGN section 4, with `name` instead of `path`; times are seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from gradio_client import Client, handle_file
 page = Client("{url}")
 found = page.predict(handle_file("{clip}"), by="both", top=5, api_name="/search_clip")
 for moment in found["moments"]:
-    print(moment["path"], moment["start"], moment["end"], moment["score"])
+    print(moment["name"], moment["start"], moment["end"], moment["score"])
 
 page.predict(handle_file("{sound}"), api_name="/search_sound")
 page.predict(handle_file("{still}"), api_name="/search_still")

@@ -39,7 +39,8 @@ SECURITY_HEADERS = {
 }
 FILE_HEADERS = {b"content-security-policy": b"sandbox; default-src 'none'; style-src 'unsafe-inline'; media-src 'self'"}
 """Instead, for files: whatever they hold, it does not run as a page of ours."""
-FILE_PREFIXES = ("/media/", "/gradio_api/file=")
+UPLOAD_PREFIX = "/gradio_api/file="
+FILE_PREFIXES = ("/media/", UPLOAD_PREFIX)
 PAGE_TYPES = (b"text/html", b"application/xhtml+xml", b"image/svg+xml", b"text/xml", b"application/xml")
 """Types that a browser runs code of; a file of such a type is offered for saving, as bytes."""
 
@@ -124,7 +125,7 @@ class Guard:
             await _answer(send, *refusal)
             return
         limited = _LimitedBody(receive, self._max_body_bytes)
-        answer = _with_headers(send, is_file=scope["path"].startswith(FILE_PREFIXES))
+        answer = _with_headers(send, scope["path"])
 
         async def unless_too_large(message: Message) -> None:
             if not limited.is_over:  # else the application answers to our own exception
@@ -230,15 +231,23 @@ def is_signed_in(authorization: str, login: Login) -> bool:
     return hmac.compare_digest(given, wanted)
 
 
-def _with_headers(send: Send, *, is_file: bool) -> Send:
+def _with_headers(send: Send, path: str) -> Send:
+    is_file = path.startswith(FILE_PREFIXES)
+    refused = False
+
     async def guarded(message: Message) -> None:
+        nonlocal refused
         if message["type"] == "http.response.start":
+            refused = path.startswith(UPLOAD_PREFIX) and message["status"] >= 400
+            if refused:  # Gradio's own words repeat the path that was asked for
+                await _answer(send, message["status"], "There is nothing here, or it cannot be shown.")
             ours = SECURITY_HEADERS | (FILE_HEADERS if is_file else {})
             if is_file:
                 ours = ours | _as_attachment(message["headers"])
             theirs = [(name, value) for name, value in message["headers"] if name.lower() not in ours]
             message = {**message, "headers": [*theirs, *ours.items()]}
-        await send(message)
+        if not refused:
+            await send(message)
 
     return guarded
 

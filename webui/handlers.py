@@ -16,7 +16,6 @@ from visxp_search.decode import MediaInfo, probe
 from visxp_search.errors import UsageError
 from visxp_search.search import (
     MODES,
-    Curve,
     Moment,
     Query,
     Results,
@@ -26,9 +25,9 @@ from visxp_search.search import (
     moment_query,
     results_to_json,
     sound_query,
-    trace_video,
 )
 from visxp_search.store import Filter, Store, VideoRecord
+from visxp_search.trace import Curve, trace_video
 from webui.adding import Adder
 from webui.archive import Archive
 
@@ -381,12 +380,16 @@ def surroundings(record: VideoRecord, start: float, end: float) -> tuple[int, in
 
 
 def results_document(found: Found) -> dict[str, Any]:
-    """The JSON of DESIGN section 4 with names instead of the server's paths; `video_id` identifies the file."""
+    """The JSON of DESIGN section 4 with `name` instead of `path`: the server's folders are nobody's business.
+
+    `gradio_client` would, besides, try to download whatever has a `path`.
+    """
     document = results_to_json(found.results)
     document["query"].pop("path", None)
     document["query"]["title"] = found.title
     for moment in document["moments"]:
-        moment["path"] = found.names.get(moment["video_id"], moment["video_id"])
+        del moment["path"]
+        moment["name"] = found.names.get(moment["video_id"], moment["video_id"])
     return document
 
 

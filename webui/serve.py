@@ -1,5 +1,6 @@
 """The server: the page, its media and the guard in one ASGI application, run by uvicorn on one address."""
 
+import logging
 import os
 import shutil
 import socket
@@ -94,7 +95,7 @@ def serve(
         port = bound.getsockname()[1]
         app = make_asgi(site, address=address, cache_folder=cache_folder)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
         )
 
         class Server(uvicorn.Server):
@@ -104,6 +105,11 @@ def serve(
                 await super().startup(sockets)
                 archive.start()
                 on_start(f"http://{'localhost' if address.host in ('0.0.0.0', '::') else address.host}:{port}/")
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # Pages that are still open are cut off; each would be reported as a cancelled task.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                await super().shutdown(sockets)
 
         try:
             Server(config).run(sockets=[bound])
