@@ -17,6 +17,7 @@ from visxp_search.commands.demo import demo
 from visxp_search.commands.embed import embed
 from visxp_search.commands.export import export
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
+from visxp_search.commands.ui import ui
 from visxp_search.errors import UsageError, VisxpError
 
 app = group("Find similar moments in video archives, by picture and by sound.")
@@ -26,6 +27,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(clusters.app, name="clusters")
 app.command("embed")(embed)
 app.command("export")(export)
+app.command("ui")(ui)
 app.command("demo")(demo)
 
 

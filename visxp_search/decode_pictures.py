@@ -109,7 +109,7 @@ def find_shown_size(container: InputContainer, video: VideoStream) -> tuple[int,
     first = next(decode_packets(video.codec_context.decode, packets, on_error=Damage().count_picture), None)
     if first is None:
         return video.codec_context.width, video.codec_context.height
-    turned = _turn(np.zeros((1, first.height, first.width), dtype=np.uint8), first)
+    turned = turn(np.zeros((1, first.height, first.width), dtype=np.uint8), first)
     return turned.shape[2], turned.shape[1]
 
 
@@ -122,10 +122,10 @@ def resize(frame: VideoFrame, frame_size: int, reformatter: VideoReformatter) ->
     except (FFmpegError, ValueError):
         return None
     pixels = cast(npt.NDArray[np.uint8], square.to_ndarray())
-    return np.ascontiguousarray(_turn(pixels.transpose(2, 0, 1), frame))
+    return np.ascontiguousarray(turn(pixels.transpose(2, 0, 1), frame))
 
 
-def _turn(picture: Picture, frame: VideoFrame) -> Picture:
+def turn(picture: Picture, frame: VideoFrame) -> Picture:
     """Apply the frame's display matrix, by quarter turns and flips, to a (C, H, W) picture."""
     try:
         matrix = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))

@@ -1,0 +1,448 @@
+"""The page in a real Chromium, against `visxp ui` in its own process, on a small archive that is rendered here.
+
+The encoders are untrained, so a query is a copy of something indexed: whatever the weights, that is what it must find.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visxp_search.api import open_index
+from visxp_search.demo.archive import render_archive, render_moment
+from visxp_search.render import write_audio, write_video
+from webui.endpoints import EXAMPLES
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = "/usr/bin/chromium"
+QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
+]
+FILES = ("bell-tower-morning.mp4", "evening-rain-then-drums.mp4", "rain-recording.m4a")
+WAIT_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running page.
+
+    Attributes:
+        url: its address, with a slash at the end.
+        folder: holds `archive`, `more`, `index` and the queries.
+        log: what it wrote to stderr.
+    """
+
+    url: str
+    folder: Path
+    log: Path
+
+
+def start(folder: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[bytes], str, Path]:
+    """Start `visxp ui` and wait for its address."""
+    log = folder / f"ui-{time.monotonic_ns()}.log"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [sys.executable, "-m", "visxp_search.cli", "ui", "--index", str(folder / "index"), "--port", str(port)]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--model", str(folder / "checkpoint"), *options], stderr=stream, env=environment
+        )
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(r"http://\S+/", log.read_text())
+        if found:
+            return process, found.group(), log
+        time.sleep(0.1)
+    raise AssertionError(f"visxp ui did not start: {log.read_text()}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End it as Ctrl-C does."""
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An indexed archive, a checkpoint, queries and a folder to add."""
+    import torch
+
+    from visxp_search.checkpoint import Architecture, Networks, save_checkpoint
+
+    made = tmp_path_factory.mktemp("site")
+    torch.manual_seed(3)
+    save_checkpoint(made / "checkpoint", Networks(Architecture()), provenance={}, card="untrained")
+    render_archive(made / "archive", only=FILES)
+    render_archive(made / "more", only=["robin-in-spring.mp4"])
+    # The drums of the evening begin at second 8 of their video; a lone second 1 of the query is second 9 there.
+    frames, waveform = render_moment("drums", 8, variation=2, sample_rate_hz=44_100)
+    write_video(made / "drums.mp4", frames=frames, frames_per_second=25, waveform=waveform)
+    _, rain = render_moment("rain", 10, variation=2, sample_rate_hz=44_100)
+    write_audio(made / "rain.wav", waveform=rain, sample_rate_hz=44_100)
+    Image.fromarray(np.full((60, 80, 3), (90, 120, 60), dtype=np.uint8)).save(made / "still.png")
+    (made / "empty.mp4").write_bytes(b"")
+    (made / "page.mp4").write_text("<html><script>document.title='run'</script></html>")
+    (made / "page.html").write_text("<html><script>document.title='run'</script></html>")
+    with open_index(made / "index", model=made / "checkpoint", create=True) as index:
+        report = index.add([made / "archive"], workers=1)
+    assert not report.failures
+    return made
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    """The page of that archive."""
+    process, url, log = start(folder, "--root", str(folder / "more"))
+    yield Site(url, folder, log)
+    stop(process)
+    assert process.returncode in (0, 130), log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Any]:
+    """What starts browsers; one at a time may exist."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Any) -> Iterator[Any]:
+    """Chromium."""
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    yield launched
+    launched.close()
+
+
+@pytest.fixture
+def page(site: Site, browser: Any) -> Iterator[Any]:
+    """The page opened afresh; afterwards nothing has been asked of another machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    opened = context.new_page()
+    opened.set_default_timeout(WAIT_MS)
+    asked: list[str] = []
+    problems: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.goto(site.url)
+    opened.wait_for_selector("#vx-find")
+    yield opened
+    context.close()
+    assert [url for url in asked if not url.startswith((site.url, "blob:", "data:"))] == []
+    assert problems == []
+
+
+def search_clip(page: Any, path: Path) -> None:
+    """Upload a clip and search."""
+    page.set_input_files("#vx-clip input[type=file]", path)
+    page.wait_for_selector("#vx-clip video")
+    page.click("#vx-find")
+    page.wait_for_selector(".vx-card")
+
+
+def play_first(page: Any) -> dict[str, float]:
+    """Click the first moment; the second at which playing began, the second it should be, and how long that took."""
+    page.evaluate(
+        "() => { const begun = performance.now(); window.played = null;"
+        " document.addEventListener('playing', (event) => { const p = event.target; window.played = window.played ||"
+        " { at: p.currentTime + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
+        " ms: performance.now() - begun };"
+        " p.pause(); }, true); }"
+    )
+    page.click(".vx-card >> nth=0")
+    page.wait_for_function("window.played !== null")
+    return dict(page.evaluate("window.played"))
+
+
+def test_a_clip_finds_its_moment_and_plays_it(page: Any, site: Site) -> None:
+    """An uploaded clip finds the same scene first, and clicking plays the video from that second."""
+    search_clip(page, site.folder / "drums.mp4")
+    assert "evening-rain-then-drums.mp4" in page.inner_text(".vx-card >> nth=0")
+    place = play_first(page)
+    assert 7 <= place["wanted"] <= 9
+    assert abs(place["at"] - place["wanted"]) < 0.3, place
+    assert page.locator(".vx-timeline .vx-line").count() >= 2
+
+
+def test_a_sound_finds_its_recording(page: Any, site: Site) -> None:
+    """An uploaded sound finds the recording of it, and plays it at the right second."""
+    page.click("#vx-kind label:has-text('Sound')")
+    page.set_input_files("#vx-sound input[type=file]", site.folder / "rain.wav")
+    page.wait_for_selector("#vx-sound button[aria-label='Play']")
+    page.click("#vx-find")
+    page.wait_for_selector(".vx-card")
+    assert "rain-recording.m4a" in page.inner_text(".vx-card >> nth=0")
+    place = play_first(page)
+    assert abs(place["at"] - place["wanted"]) < 0.3
+
+
+def test_the_microphone_can_ask(site: Site, playwright: Any) -> None:
+    """What the microphone hears is recorded in the page and found."""
+    microphone = [
+        *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+        f"--use-file-for-fake-audio-capture={site.folder / 'rain.wav'}",
+    ]
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + microphone)
+    page = launched.new_context(permissions=["microphone"]).new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.goto(site.url)
+    page.click("#vx-kind label:has-text('Sound')")
+    page.click("#vx-sound button[aria-label='Record audio']")
+    page.click("#vx-sound .record-button")
+    page.wait_for_timeout(4000)
+    page.click("#vx-sound .stop-button")
+    page.wait_for_selector("#vx-sound button[aria-label='Play']")
+    page.click("#vx-find")
+    page.wait_for_selector(".vx-card")
+    assert "rain" in page.inner_text(".vx-card >> nth=0")
+    launched.close()
+
+
+def test_a_span_of_the_archive_can_ask(page: Any) -> None:
+    """A video is chosen, a span is dragged on its pictures, and the search finds that span again."""
+    page.click("#vx-kind label:has-text('Archive')")
+    page.click("#vx-video input")
+    page.get_by_role("option", name="evening-rain-then-drums.mp4").click()
+    strip = page.wait_for_selector(".vx-strip")
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 10.2 / 16, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 12.8 / 16, middle, steps=5)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('#vx-from textarea, #vx-from input').value === '0:10'")
+    assert page.input_value("#vx-to textarea, #vx-to input") == "0:13"
+    page.click("#vx-find")
+    page.wait_for_selector(".vx-card")
+    assert "evening-rain-then-drums.mp4" in page.inner_text(".vx-card >> nth=0")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("empty.mp4", "0 bytes"), ("page.mp4", "cannot be read"), ("still.png", "Invalid file type")]
+)
+def test_wrong_uploads_are_answered_in_words(page: Any, site: Site, name: str, words: str) -> None:
+    """A wrong file gives a message without folders of the server, and the page lives on."""
+    page.set_input_files("#vx-clip input[type=file]", site.folder / name)
+    page.wait_for_timeout(1500)
+    page.click("#vx-find")
+    message = page.wait_for_selector(".toast-body").inner_text()
+    assert words in message, message
+    assert str(site.folder) not in page.content() and "/tmp" not in message
+    page.reload()
+    search_clip(page, site.folder / "drums.mp4")
+
+
+def test_more_hide_basket_and_download(page: Any, site: Site) -> None:
+    """Moments are collected, noted and downloaded; a hidden video is gone; more like a moment searches again."""
+    search_clip(page, site.folder / "drums.mp4")
+    page.click(".vx-card >> nth=0 >> [data-act=collect]")
+    page.wait_for_selector(".vx-card >> nth=0 >> text=In basket")
+    page.get_by_role("tab", name="Basket").click()
+    page.fill(".vx-note-field", "the best drums")
+    page.press(".vx-note-field", "Tab")
+    page.wait_for_timeout(1000)
+    with page.expect_download() as download:
+        page.click("#vx-json")
+    document = json.loads(Path(download.value.path()).read_text())
+    assert document["moments"][0]["note"] == "the best drums"
+    assert document["moments"][0]["path"] == "evening-rain-then-drums.mp4"
+    with page.expect_download() as download:
+        page.click("#vx-csv")
+    assert "the best drums" in Path(download.value.path()).read_text()
+    page.reload()
+    page.get_by_role("tab", name="Basket").click()
+    page.wait_for_selector(".vx-row")
+    page.get_by_role("tab", name="Find").click()
+    search_clip(page, site.folder / "drums.mp4")
+    page.click(".vx-card >> nth=0 >> [data-act=hide]")
+    page.wait_for_selector("text=1 video hidden")
+    assert "evening-rain-then-drums" not in page.inner_text("#vx-results .vx-cards")
+    page.click(".vx-card >> nth=0 >> [data-act=more]")
+    page.wait_for_selector("text=more like")
+
+
+def test_the_keyboard_is_enough(page: Any, site: Site) -> None:
+    """Arrows move between moments, Enter plays, b collects, Escape closes."""
+    search_clip(page, site.folder / "drums.mp4")
+    page.focus(".vx-card >> nth=0")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.value") == "1"
+    page.keyboard.press("b")
+    page.wait_for_selector(".vx-card >> nth=1 >> text=In basket")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#vx-player")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#vx-player", state="detached")
+
+
+def test_two_visitors_do_not_meet(site: Site, browser: Any) -> None:
+    """Two browsers search at once and each keeps its own results."""
+    pages = []
+    for _ in range(2):
+        opened = browser.new_context().new_page()
+        opened.set_default_timeout(WAIT_MS)
+        opened.goto(site.url)
+        opened.wait_for_selector("#vx-find")
+        pages.append(opened)
+    pages[0].set_input_files("#vx-clip input[type=file]", site.folder / "drums.mp4")
+    pages[1].click("#vx-kind label:has-text('Sound')")
+    pages[1].set_input_files("#vx-sound input[type=file]", site.folder / "rain.wav")
+    pages[0].wait_for_selector("#vx-clip video")
+    pages[1].wait_for_selector("#vx-sound button[aria-label='Play']")
+    for opened in pages:
+        opened.click("#vx-find")
+    for opened, title in zip(pages, ("drums.mp4", "rain.wav"), strict=True):
+        opened.wait_for_selector(".vx-card")
+        assert title in opened.inner_text(".vx-summary")
+        opened.context.close()
+
+
+def fetch(url: str, *, headers: dict[str, str] | None = None, data: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of one request."""
+    request = urllib.request.Request(url, data=data, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read()
+
+
+def test_strangers_are_refused(site: Site) -> None:
+    """Foreign hosts and origins, traversal and /proc get nothing, with no word about folders."""
+    assert fetch(site.url, headers={"Host": "evil.example"})[0] == 421
+    body = json.dumps({"data": []}).encode()
+    kind = {"Content-Type": "application/json"}
+    assert (
+        fetch(f"{site.url}gradio_api/run/facts", headers=kind | {"Origin": "http://evil.example"}, data=body)[0] == 403
+    )
+    assert fetch(f"{site.url}gradio_api/upload", headers={"Origin": "null"}, data=b"x")[0] == 403
+    for path in (
+        "gradio_api/file=/proc/self/environ",
+        "gradio_api/file=/etc/passwd",
+        f"gradio_api/file={site.folder}/archive/{FILES[0]}",
+        f"gradio_api/file={site.folder}/index/index.json",
+        "media/video/..%2f..%2f..%2fetc%2fpasswd",
+        "media/video/%2Fproc%2Fself%2Fenviron",
+        "gradio_api/proxy=http://127.0.0.1:1/",
+        "static/../../../../etc/passwd",
+        "assets/..%2f..%2f..%2fetc%2fpasswd",
+    ):
+        status, answer = fetch(site.url + path)
+        assert status in (400, 403, 404), (path, status)
+        assert str(site.folder).encode() not in answer and b"root:" not in answer
+
+
+def upload(site: Site, path: Path) -> str:
+    """Upload a file as the page does; the name it is known by."""
+    border = b"frontier"
+    head = f'Content-Disposition: form-data; name="files"; filename="{path.name}"\r\nContent-Type: text/html\r\n\r\n'
+    data = b"--" + border + b"\r\n" + head.encode() + path.read_bytes() + b"\r\n--" + border + b"--\r\n"
+    status, answer = fetch(
+        f"{site.url}gradio_api/upload", headers={"Content-Type": "multipart/form-data; boundary=frontier"}, data=data
+    )
+    assert status == 200, answer
+    return str(json.loads(answer)[0])
+
+
+def test_an_uploaded_page_does_not_run(site: Site, browser: Any) -> None:
+    """An HTML file that someone uploads is never shown as a page of ours."""
+    address = f"{site.url}gradio_api/file={upload(site, site.folder / 'page.html')}"
+    request = urllib.request.Request(address)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["Content-Disposition"].startswith("attachment")
+
+
+def test_the_documented_examples_run(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The examples of the Help tab, as they stand there, against this page."""
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    files = {
+        name: site.folder / file
+        for name, file in (("clip", "drums.mp4"), ("sound", "rain.wav"), ("still", "still.png"))
+    }
+    exec(EXAMPLES.format(url=site.url, **files), {})
+    assert "evening-rain-then-drums.mp4" in capsys.readouterr().out
+
+
+def test_thirty_queries_at_once(site: Site) -> None:
+    """Thirty programs ask at once; each gets its answer."""
+    from gradio_client import Client
+
+    page = Client(site.url, verbose=False)
+    videos = page.predict("", api_name="/videos")
+
+    def ask(number: int) -> int:
+        video = videos[number % len(videos)]
+        found = page.predict(video["video_id"], number % 4, number % 4 + 2, by="audio", api_name="/search_moment")
+        return len(found["moments"])
+
+    with ThreadPoolExecutor(30) as pool:
+        assert all(n > 0 for n in pool.map(ask, range(30)))
+
+
+def test_adding_beside_searching(page: Any, site: Site) -> None:
+    """A folder is added in the page with progress; searching goes on, the new video is found, and can be removed."""
+    page.get_by_role("tab", name="Manage").click()
+    page.wait_for_selector(".vx-table tr:has-text('bell-tower-morning.mp4')")
+    page.click("#vx-folder input")
+    page.get_by_role("option", name="more", exact=True).click()
+    page.click("#vx-add")
+    page.get_by_role("tab", name="Find").click()
+    search_clip(page, site.folder / "drums.mp4")
+    page.get_by_role("tab", name="Manage").click()
+    page.wait_for_selector("#vx-job >> text=1 files indexed")
+    page.get_by_role("tab", name="Find").click()
+    page.get_by_role("tab", name="Manage").click()
+    row = page.locator(".vx-table tr", has_text="robin-in-spring.mp4")
+    row.locator("[data-act=confirm]").click()
+    page.locator(".vx-table .vx-danger").click()
+    row.wait_for(state="detached")
+    assert (site.folder / "more" / "robin-in-spring.mp4").exists()
+
+
+def test_a_second_process_is_told_who_holds_the_index(site: Site) -> None:
+    """`visxp index ls` beside the page says that the index is in use, by whom, and what is possible."""
+    done = subprocess.run(
+        [sys.executable, "-m", "visxp_search.cli", "index", "ls", "--index", str(site.folder / "index")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3 and "in use" in done.stderr and "Qdrant server" in done.stderr
+
+
+def test_login_and_read_only(folder: Path, site: Site, tmp_path: Path) -> None:
+    """With --auth nothing is shown without the password; with --read-only there is nothing to change."""
+    import shutil
+
+    shutil.copytree(folder / "checkpoint", tmp_path / "checkpoint")
+    with open_index(tmp_path / "index", model=tmp_path / "checkpoint", create=True):
+        pass
+    process, url, _ = start(tmp_path, "--auth", "anna:secret", "--read-only")
+    try:
+        assert fetch(url)[0] == 401 and fetch(url + "gradio_api/info")[0] == 401
+        status, body = fetch(url, headers={"Authorization": "Basic YW5uYTpzZWNyZXQ="})
+        assert status == 200 and b"vx-find" in body and b"vx-add" not in body
+    finally:
+        stop(process)

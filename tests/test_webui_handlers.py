@@ -1,0 +1,319 @@
+"""What the page does, without a browser and without Gradio."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
+
+from visxp_search.errors import DecodeError, UsageError
+from visxp_search.render import write_audio
+from webui import handlers
+from webui.adding import Adder, Roots
+from webui.archive import Archive, NotReadyError
+from webui.browse import open_level
+from webui.endpoints import make_endpoints
+from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Uploads
+from webui.views import results_view, status_view, watch_view
+from webui.views_manage import browse_view, facts_view, job_view, videos_view
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """An archive that no test changes."""
+    made = make_archive(tmp_path_factory.mktemp("archive"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """An archive that tests may change."""
+    made = make_archive(tmp_path_factory.mktemp("spare"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Uploads:
+    """An empty upload folder."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    return Uploads(folder, max_bytes=2_000_000, max_seconds=60)
+
+
+def test_a_clip_finds_the_moment_of_its_colour(archive: Archive, uploads: Uploads) -> None:
+    """A green clip finds the green seconds, and the names of videos are file names."""
+    clip = write_colours(uploads.folder / "green.mp4", [GREEN, GREEN])
+    found = handlers.find(archive, Form(CLIP, str(clip), by="visual"), uploads)
+    best = found.moments[0]
+    assert (found.names[best.video_id], best.start, best.end) == ("cool.mp4", 1, 3)
+
+
+def test_a_still_finds_its_colour(archive: Archive, uploads: Uploads) -> None:
+    """A red picture finds a red second first."""
+    path = uploads.folder / "red.png"
+    Image.fromarray(np.full((40, 40, 3), RED, dtype=np.uint8)).save(path)
+    found = handlers.find(archive, Form(STILL, str(path)), uploads)
+    assert found.moments[0].score > 0.99
+
+
+def test_a_sound_can_ask(archive: Archive, uploads: Uploads) -> None:
+    """A sound file is compared by sound alone."""
+    path = uploads.folder / "tone.wav"
+    write_audio(path, waveform=tone(300, 2), sample_rate_hz=24_000)
+    found = handlers.find(archive, Form(SOUND, str(path)), uploads)
+    assert found.moments and all(moment.visual is None for moment in found.moments)
+
+
+def test_a_span_of_the_archive_finds_itself_and_its_like(archive: Archive, uploads: Uploads) -> None:
+    """Asking with indexed seconds needs no file and finds them again with score 1."""
+    record = record_named(archive, "warm.mp4")
+    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads)
+    assert found.moments[0].score == pytest.approx(1, abs=1e-3)
+    assert {found.names[moment.video_id] for moment in found.moments} == {"warm.mp4", "cool.mp4"}
+
+
+def test_hidden_videos_stay_hidden_until_shown_again(archive: Archive, uploads: Uploads) -> None:
+    """Hiding leaves a video out of the same search, and showing all brings it back."""
+    record = record_named(archive, "warm.mp4")
+    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1", by="visual"), uploads)
+    hidden = handlers.hide_video(archive, found, record.video_id)
+    assert record.video_id not in {moment.video_id for moment in hidden.moments}
+    assert "1 video hidden" in results_view(hidden, ())
+    assert record.video_id in {moment.video_id for moment in handlers.unhide_all(archive, hidden).moments}
+
+
+def test_watching_shows_the_curve_of_the_whole_short_video(archive: Archive, uploads: Uploads) -> None:
+    """The curve covers every second around the moment and is highest in it."""
+    record = record_named(archive, "warm.mp4")
+    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads)
+    number = next(n for n, m in enumerate(found.moments) if m.video_id == record.video_id and m.start == 3)
+    watched = handlers.watch(archive, found, number)
+    assert watched.curve is not None and watched.curve.seconds.tolist() == [0, 1, 2, 3, 4]
+    assert watched.curve.score[3:].min() > watched.curve.score[:3].max()
+    html = watch_view(watched)
+    assert f"/media/video/{record.video_id}" in html and 'data-seek="3"' in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"file": None}, "choose or record"),
+        ({"start": "abc"}, "not understood"),
+        ({"start": "2", "end": "1"}, "before it begins"),
+        ({"start": "99"}, "only 2.0 s long"),
+        ({"top": 0}, "between 1 and"),
+        ({"by": "smell"}, "unknown"),
+        ({"audio_weight": 3.0}, "between 0 and 1"),
+        ({"kind": "thought"}, "cannot ask with"),
+        ({"kind": STILL}, "is a video, not a picture"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_words(
+    archive: Archive, uploads: Uploads, changes: dict[str, object], words: str
+) -> None:
+    """Every value that a browser may send is refused with a reason, never a traceback."""
+    clip = write_colours(uploads.folder / "red.mp4", [RED, RED])
+    values = {"kind": CLIP, "file": str(clip)} | changes
+    with pytest.raises(UsageError, match=words):
+        handlers.find(archive, Form(**values), uploads)  # type: ignore[arg-type]
+
+
+def test_bad_uploads_are_refused(archive: Archive, uploads: Uploads, tmp_path: Path) -> None:
+    """Empty, oversized, foreign, linked and non-media files are refused, and none of the words holds a folder."""
+    folder = uploads.folder
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "large.mp4").write_bytes(b"x" * 2_000_001)
+    (folder / "page.mp4").write_text("<html><script>alert(1)</script></html>")
+    outside = write_colours(tmp_path / "outside.mp4", [RED])
+    (folder / "link.mp4").symlink_to(outside)
+    cases = {
+        folder / "empty.mp4": "0 bytes",
+        folder / "large.mp4": "takes up to 2 MB",
+        folder / "page.mp4": "cannot be read",
+        outside: "only uploaded files",
+        folder / "link.mp4": "only uploaded files",
+        folder / ".." / "outside.mp4": "only uploaded files",
+        folder / "gone.mp4": "upload it again",
+        Path("/proc/self/environ"): "only uploaded files",
+    }
+    for path, words in cases.items():
+        with pytest.raises((UsageError, DecodeError), match=words) as caught:
+            handlers.find(archive, Form(CLIP, str(path)), uploads)
+        assert str(tmp_path) not in handlers.hide_folders(str(caught.value))
+
+
+def test_long_uploads_are_refused(archive: Archive, uploads: Uploads) -> None:
+    """A file beyond the duration limit is refused before anything is decoded."""
+    path = uploads.folder / "long.wav"
+    write_audio(path, waveform=np.zeros(8_000 * 70, dtype=np.float32), sample_rate_hz=8_000)
+    with pytest.raises(UsageError, match="takes up to 1"):
+        handlers.find(archive, Form(SOUND, str(path)), uploads)
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("/srv/tapes/1998/a.mp4: cannot be read", "a.mp4: cannot be read"),
+        ("index /home/anna/x.index is in use (pid 3)", "index x.index is in use (pid 3)"),
+        ("12 of 13 and/or 50 % [a / b]", "12 of 13 and/or 50 % [a / b]"),
+    ],
+)
+def test_messages_lose_their_folders(text: str, hidden: str) -> None:
+    """No folder of the server reaches a browser; other words stay."""
+    assert handlers.hide_folders(text) == hidden
+
+
+def test_names_cannot_become_html(archive: Archive, uploads: Uploads, tmp_path: Path) -> None:
+    """A file name made of tags, handlers and template marks is shown as it is written."""
+    nasty = "<img src=x onerror=alert(1)>${alert(2)}{{x}}\"'.mp4"
+    record = record_named(archive, "warm.mp4")
+    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1"), uploads)
+    html = results_view(replace(found, names=dict.fromkeys(found.names, nasty), title=nasty), ())
+    html += videos_view([replace(record, paths=(str(tmp_path / nasty),), error=nasty)], 0, read_only=False)
+    assert "<img src=x" not in html and "&lt;img src=x" in html
+
+
+def test_pages_stop_at_both_ends(archive: Archive, uploads: Uploads) -> None:
+    """Turning beyond the first or last page stays there."""
+    record = record_named(archive, "warm.mp4")
+    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1", top=96, per_video=9), uploads)
+    assert handlers.turn_page(found, -1).page == 0
+    assert handlers.turn_page(found, 5).page == found.n_pages - 1
+
+
+@pytest.mark.parametrize(
+    ("picked", "span"),
+    [
+        ({"start": 1, "end": 3}, (1, 3)),
+        ({"start": 4, "end": 99}, (4, 5)),
+        ({"start": -5, "end": -1}, (0, 1)),
+        ({"step": 1}, (2, 4)),
+        ({"step": -1, "end_only": True}, (1, 2)),
+    ],
+)
+def test_spans_on_the_timeline(archive: Archive, picked: dict[str, object], span: tuple[int, int]) -> None:
+    """Dragging and arrow keys give a span of at least a second inside the video."""
+    assert handlers.picked_span(record_named(archive, "warm.mp4"), "0:01", "0:03", picked) == span
+
+
+def test_endpoints_speak_of_names_and_ids(archive: Archive, uploads: Uploads) -> None:
+    """What programs get has ids and file names, and no folder of the server."""
+    clip = write_colours(uploads.folder / "blue.mp4", [BLUE])
+    endpoints = make_endpoints(archive, uploads)
+    answer = endpoints["search_clip"]({"path": str(clip)}, by="visual")
+    assert answer["moments"][0]["name"] in ("warm.mp4", "cool.mp4")
+    texts = [str(answer), str(endpoints["facts"]()), str(endpoints["videos"]("")), str(endpoints["video"]("warm.mp4"))]
+    assert not any(str(clip.parent.parent.parent) in text for text in texts)
+    with pytest.raises(UsageError, match="only uploaded"):
+        endpoints["search_clip"]({"path": "/etc/hostname"})
+
+
+def test_browse_says_what_to_do_without_clusters(archive: Archive) -> None:
+    """An index without clusters shows how to make them."""
+    assert "visxp clusters fit" in browse_view(open_level(archive.store), {})
+
+
+def test_browse_lists_and_descends(spare: Archive) -> None:
+    """Clusters are listed by size; with paths they are a tree whose branches open."""
+    archive = spare
+    record = record_named(archive, "cool.mp4")
+    for second in range(4):
+        archive.store.set_payload(record.video_id, second, {"cluster": second // 3})
+    listed = open_level(archive.store)
+    assert [(c.key, c.n_seconds) for c in listed.clusters] == [("0", 3), ("1", 1)]
+    for second in range(4):
+        archive.store.set_payload(record.video_id, second, {"path": ["day", f"day.{second // 3}"]})
+    top = open_level(archive.store)
+    assert [(c.key, c.n_seconds, c.has_children) for c in top.clusters] == [("day", 4, True)]
+    below = open_level(archive.store, "day")
+    assert [(c.key, c.has_children) for c in below.clusters] == [("day.0", False), ("day.1", False)]
+    assert below.trail == ("day",)
+
+
+def test_removing_waits_for_adding(spare: Archive) -> None:
+    """A video is removed from the index, not from the disk, and not while videos are being added."""
+    archive = spare
+    record, adder = record_named(archive, "warm.mp4"), Adder(archive)
+    adder._thread = object()  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="being added"):
+        handlers.remove_video(archive, adder, record.video_id)
+    adder._thread = None
+    handlers.remove_video(archive, adder, record.video_id)
+    assert archive.store.video(record.video_id) is None and Path(record.paths[0]).exists()
+    assert "1 complete" in facts_view(archive.facts(fresh=True))
+
+
+def test_roots_hold_what_is_added_inside(tmp_path: Path) -> None:
+    """Only what lies below a root, after resolving links, can be added; hidden folders and links are not offered."""
+    (tmp_path / "tapes" / "1998").mkdir(parents=True)
+    (tmp_path / "tapes" / ".hidden").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "tapes" / "out").symlink_to(tmp_path / "secret")
+    roots = Roots([tmp_path / "tapes"])
+    assert roots.listing() == ["tapes", "tapes/1998"]
+    assert roots.resolve("tapes/1998") == (tmp_path / "tapes" / "1998").resolve()
+    for text in ("tapes/out", "tapes/../secret", "secret", "/etc", "tapes//etc/../../secret", "tapes/nothing", ""):
+        with pytest.raises(UsageError):
+            roots.resolve(text)
+
+
+def test_loading_encoders_do_not_keep_the_page_waiting(archive: Archive) -> None:
+    """Before the encoders are there the page can say so; when they fail it says that, without details."""
+    waiting = Archive(archive.store, lambda: archive.index)
+    assert waiting.readiness.state == "loading" and waiting.facts() is not None
+    assert "loading" in status_view(waiting.readiness.words, None, state="loading")
+
+    def fail() -> Any:
+        raise UsageError("no checkpoint at /secret/place")
+
+    broken = Archive(archive.store, fail)
+    broken.start()
+    assert broken.wait(5).state == "broken" and "/secret" not in broken.readiness.words
+    with pytest.raises(NotReadyError):
+        _ = broken.index
+
+
+def test_adding_reports_what_failed(archive: Archive, tmp_path: Path) -> None:
+    """A folder is added in the background; the page shows counts and failures, without folders of the server."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "broken.mp4").write_bytes(b"no video")
+
+    class FakeIndex:
+        def add(self, paths: list[Path], *, workers: int, progress: Any) -> Any:
+            progress.found(folder / "broken.mp4", 8)
+            progress.failed(folder / "broken.mp4", f"{folder}/broken.mp4: cannot be read")
+            progress.finished(folder / "broken.mp4")
+            from indexer.pipeline import AddReport
+
+            return AddReport(failures=[(folder / "broken.mp4", "cannot be read")])
+
+    adder = Adder(loaded := Archive(archive.store, FakeIndex))  # type: ignore[arg-type]
+    loaded._index = FakeIndex()  # type: ignore[assignment]
+    loaded._done.set()
+    adder.enqueue("more", [folder])
+    thread = adder._thread
+    if thread is not None:
+        thread.join(10)
+    view = adder.view()
+    assert view.words.startswith("more: 0 files indexed") and view.n_finished == 1
+    assert "broken.mp4: cannot be read" in job_view(view) and str(tmp_path) not in job_view(view)
+
+
+def test_handlers_do_not_import_the_page_or_the_encoders() -> None:
+    """The handlers start without Gradio, torch or Qdrant, so the page is up before the encoders are."""
+    script = (
+        "import sys, webui.handlers, webui.views, webui.views_manage, webui.endpoints, webui.guard, webui.media;"
+        "print([name for name in ('gradio', 'torch', 'qdrant_client', 'qdrant_edge', 'indexer', 'training') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,125 @@
+/* Playing, seeking, the timeline and the keyboard. Everything that needs the server goes through the data-act buttons. */
+(() => {
+  const fetchTime = (player) => player.currentTime + Number(player.dataset.origin || 0);
+
+  /* Play a moment from its first second; where the browser cannot play the file, turn to the proxy once. */
+  function begin(player) {
+    const wanted = player.getAttribute('src') + '|' + player.dataset.seek;
+    if (player.vxBegun === wanted) return;
+    player.vxBegun = wanted;
+    const seek = () => {
+      player.currentTime = Math.max(0, Number(player.dataset.seek) - Number(player.dataset.origin || 0));
+      if (player.id === 'vx-player') player.play().catch(() => {});  // without a gesture browsers refuse; the controls are there
+    };
+    if (player.readyState >= 1 && player.vxSource === player.getAttribute('src')) seek();
+    else player.addEventListener('loadedmetadata', () => { player.vxSource = player.getAttribute('src'); seek(); }, { once: true });
+    player.onerror = () => {
+      if (player.getAttribute('src') === player.dataset.proxy) return;
+      player.dataset.origin = player.dataset.proxyOrigin;
+      player.setAttribute('src', player.dataset.proxy);
+      begin(player);
+    };
+    player.ontimeupdate = () => { moveLine(player); keepStep(player); };
+    player.onplay = player.onpause = player.onseeked = () => keepStep(player, true);
+  }
+
+  function moveLine(player) {
+    const timeline = document.querySelector('.vx-timeline');
+    const line = timeline && timeline.querySelector('.vx-head-line');
+    if (!line || player.id !== 'vx-player') return;
+    const share = (fetchTime(player) - Number(timeline.dataset.first)) / Number(timeline.dataset.length);
+    line.style.display = share >= 0 && share <= 1 ? 'block' : 'none';
+    line.style.left = (100 * share) + '%';
+  }
+
+  /* The uploaded query beside it, at the second that the moment answers. */
+  function keepStep(player, now) {
+    const query = document.querySelector('#vx-query video, #vx-query audio');
+    const box = document.getElementById('vx-step');
+    if (!query || !box || !box.checked || player.dataset.queryOffset === undefined) return;
+    const time = fetchTime(player) - Number(player.dataset.queryOffset);
+    const inside = time >= 0 && time <= (query.duration || 0);
+    query.muted = true;
+    if (inside && (now || Math.abs(query.currentTime - time) > 0.25)) query.currentTime = time;
+    if (player.paused || !inside) query.pause(); else query.play().catch(() => {});
+  }
+
+  const look = () => document.querySelectorAll('video[data-seek], audio[data-seek]').forEach(begin);
+  new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ['src', 'data-seek'] });
+
+  document.addEventListener('click', (event) => {
+    const timeline = event.target.closest && event.target.closest('.vx-timeline');
+    const player = document.getElementById('vx-player');
+    if (!timeline || !player) return;
+    const box = timeline.getBoundingClientRect();
+    const second = Number(timeline.dataset.first) + (event.clientX - box.left) / box.width * Number(timeline.dataset.length);
+    player.currentTime = Math.max(0, second - Number(player.dataset.origin || 0));
+  });
+
+  document.addEventListener('keydown', (event) => {
+    const typing = event.target.closest && event.target.closest('input, textarea, select, [contenteditable]');
+    const card = event.target.closest && event.target.closest('.vx-card');
+    if (event.key === 'Escape') { const close = document.querySelector('[data-act="close"]'); if (close) close.click(); return; }
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (card && event.target === card && (event.key === 'Enter' || event.key === ' ')) { event.preventDefault(); card.click(); return; }
+    const act = { m: 'more', b: 'collect', h: 'hide' }[event.key];
+    if (card && act) { const button = card.querySelector(`[data-act="${act}"]`); if (button) button.click(); return; }
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (step && card) {
+      const cards = [...document.querySelectorAll('.vx-card')];
+      const next = cards[cards.indexOf(card) + step];
+      if (next) { event.preventDefault(); next.focus(); }
+    }
+  });
+
+  window.vxSave = (text, name, type) => {
+    if (!text) return;
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+
+  /* Choosing a span on the pictures of a video: drag, or arrow keys (with Shift for the end). */
+  window.vxPick = (element, trigger) => {
+    let from = null;
+    const at = (event, strip) => {
+      const box = strip.getBoundingClientRect();
+      return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * Number(strip.dataset.length);
+    };
+    const show = (strip, a, b) => {
+      const chosen = strip.querySelector('.vx-chosen'), length = Number(strip.dataset.length);
+      chosen.style.left = (100 * Math.min(a, b) / length) + '%';
+      chosen.style.width = (100 * Math.max(0.5, Math.abs(b - a)) / length) + '%';
+    };
+    element.addEventListener('pointerdown', (event) => {
+      const strip = event.target.closest('.vx-strip');
+      if (!strip) return;
+      strip.setPointerCapture(event.pointerId);
+      from = at(event, strip);
+      show(strip, from, from);
+    });
+    element.addEventListener('pointermove', (event) => {
+      const strip = event.target.closest('.vx-strip');
+      if (strip && from !== null) show(strip, from, at(event, strip));
+    });
+    element.addEventListener('pointerup', (event) => {
+      const strip = event.target.closest('.vx-strip');
+      if (!strip || from === null) return;
+      const to = at(event, strip), length = Number(strip.dataset.length);
+      const start = Math.floor(Math.min(from, to)), end = Math.min(length, Math.max(start + 1, Math.ceil(Math.max(from, to))));
+      from = null;
+      trigger('span', { start, end });
+    });
+    element.addEventListener('keydown', (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const strip = event.target.closest('.vx-strip');
+      if (!step || !strip) return;
+      event.preventDefault();
+      trigger('span', { step, end_only: event.shiftKey });
+    });
+  };
+})();

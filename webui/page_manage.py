@@ -1,0 +1,119 @@
+"""The Manage tab: what is indexed, what failed, adding and removing."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from visxp_search.api import find_video
+from visxp_search.errors import UsageError
+from webui import handlers
+from webui.parts import ACTS, QUICK, Site, worded
+from webui.views_manage import ROWS, facts_view, job_view, videos_view
+
+
+@dataclass(frozen=True)
+class ManageParts:
+    """The components of the Manage tab that others change."""
+
+    facts: gr.HTML
+    table: gr.HTML
+    job: gr.HTML
+    text: gr.Textbox
+    only: gr.Dropdown
+    page: gr.State
+
+
+def build_manage(site: Site) -> ManageParts:
+    """The components of the tab and their events; on a read-only site those that change something do not exist."""
+    facts = gr.HTML("", elem_id="vx-facts")
+    job = gr.HTML("", elem_id="vx-job")
+    if not site.read_only:
+        with gr.Row(equal_height=True):
+            folder = gr.Dropdown(
+                site.roots.listing(),
+                label="Add a folder of the server",
+                info=(
+                    "Every video and sound in it; what is done is skipped"
+                    if site.roots
+                    else "Start visxp ui with --root FOLDER to offer folders here"
+                ),
+                allow_custom_value=True,
+                interactive=bool(site.roots),
+                value=None,
+                scale=4,
+                elem_id="vx-folder",
+            )
+            add = gr.Button(
+                "Add", variant="primary", scale=0, min_width=110, interactive=bool(site.roots), elem_id="vx-add"
+            )
+            cancel = gr.Button("Cancel", size="md", scale=0, min_width=90, elem_id="vx-cancel")
+        gr.HTML(
+            '<p class="vx-hint">Searching goes on while videos are added here. An index in a directory is held by this '
+            "page alone: <code>visxp index add</code> beside it says so and waits; for both at once, serve the index "
+            "from a Qdrant server.</p>"
+        )
+    with gr.Row(equal_height=True):
+        text = gr.Textbox(label="Name", placeholder="part of a name", scale=3, elem_id="vx-filter")
+        only = gr.Dropdown(
+            [("all", ""), ("complete", "done"), ("begun", "pending"), ("failed", "failed")], value="", label="Status"
+        )
+    page = gr.State(0)
+    table = gr.HTML("", js_on_load=ACTS, elem_id="vx-videos")
+    with gr.Row():
+        earlier = gr.Button("Previous", size="sm", scale=0, min_width=110)
+        later = gr.Button("Next", size="sm", scale=0, min_width=110)
+    parts = ManageParts(facts, table, job, text, only, page)
+
+    def turn(step: int, wanted: str, status: str, shown: int) -> tuple[int, str]:
+        records = handlers.list_videos(site.archive.store, text=wanted, status=status)
+        turned = min(max(0, shown + step), max(0, (len(records) - 1) // ROWS))
+        return turned, videos_view(records, turned, read_only=site.read_only)
+
+    def filtered(wanted: str, status: str) -> tuple[int, str]:
+        return turn(-(10**6), wanted, status, 0)
+
+    gr.on([text.input, only.change], worded(filtered), [text, only], [page, table], **QUICK)
+    earlier.click(worded(functools.partial(turn, -1)), [text, only, page], [page, table], **QUICK)
+    later.click(worded(functools.partial(turn, 1)), [text, only, page], [page, table], **QUICK)
+    if site.read_only:
+        return parts
+
+    def add_folder(chosen: str | None) -> str:
+        if not chosen:
+            raise UsageError("choose a folder first")
+        site.adder.enqueue(str(chosen), [site.roots.resolve(str(chosen))])
+        return job_view(site.adder.view())
+
+    def retry(event: gr.EventData) -> str:
+        record = find_video(site.archive.store, str(event.value))
+        site.adder.enqueue(handlers.display_name(record), [Path(path) for path in record.paths])
+        return job_view(site.adder.view())
+
+    def cancel_job() -> str:
+        site.adder.cancel()
+        return job_view(site.adder.view())
+
+    def confirm(wanted: str, status: str, shown: int, event: gr.EventData) -> str:
+        records = handlers.list_videos(site.archive.store, text=wanted, status=status)
+        return videos_view(records, shown, read_only=False, confirm=str(event.value))
+
+    def remove(wanted: str, status: str, shown: int, event: gr.EventData) -> tuple[str, str]:
+        handlers.remove_video(site.archive, site.adder, str(event.value))
+        return manage_html(site, wanted, status, shown)
+
+    add.click(worded(add_folder), folder, job, **QUICK)
+    cancel.click(worded(cancel_job), None, job, **QUICK)
+    table.retry(worded(retry), None, job, **QUICK)
+    table.confirm(worded(confirm), [text, only, page], table, **QUICK)
+    table.keep(worded(functools.partial(turn, 0)), [text, only, page], [page, table], **QUICK)
+    table.remove(worded(remove), [text, only, page], [facts, table], **QUICK)
+    return parts
+
+
+def manage_html(site: Site, text: str, status: str, page: int) -> tuple[str, str]:
+    """The facts of the index and one page of its videos."""
+    records = handlers.list_videos(site.archive.store, text=text, status=status)
+    page = min(page, max(0, (len(records) - 1) // ROWS))
+    return facts_view(site.archive.facts(fresh=True)), videos_view(records, page, read_only=site.read_only)

@@ -1,0 +1,86 @@
+"""What all parts of the page share: the site they show, and how their events are tied to functions."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from visxp_search.errors import UsageError, VisxpError
+from webui import handlers
+from webui.adding import Adder, Roots
+from webui.archive import Archive
+from webui.handlers import Uploads
+
+log = logging.getLogger(__name__)
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Options of events that programs have no use for."""
+QUICK: dict[str, Any] = PRIVATE | {"queue": False}
+"""Options of events that are answered at once."""
+ACTS = """
+const acts = ['watch', 'more', 'hide', 'unhide', 'collect', 'close', 'play', 'open', 'up', 'down', 'out', 'note',
+  'remove', 'confirm', 'keep', 'retry', 'span'];
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-act]');
+  if (button && element.contains(button)) trigger(button.dataset.act, { value: button.dataset.value || '' });
+});
+element.addEventListener('change', (event) => {
+  const field = event.target.closest('[data-change]');
+  if (field) trigger(field.dataset.change, { value: field.dataset.value, text: field.value });
+});
+"""
+"""Buttons in our own HTML become events of its component."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the page is given.
+
+    Attributes:
+        archive: the index.
+        adder: adds to it.
+        roots: folders that may be added from.
+        uploads: where uploads lie, and their limits.
+        read_only: nothing can be added, removed or retried.
+    """
+
+    archive: Archive
+    adder: Adder
+    roots: Roots
+    uploads: Uploads
+    read_only: bool = False
+
+
+def worded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with errors that are meant for people shown to them, without folders of the server."""
+
+    @functools.wraps(function)
+    def worded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except VisxpError as exc:
+            log.info("%s", exc)
+            raise gr.Error(handlers.hide_folders(str(exc)), duration=12, print_exception=False) from exc
+
+    worded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return worded
+
+
+def hand_on(component: gr.Video | gr.Image) -> None:
+    """Let an upload reach our own reader as it came: not converted, and refused in our own words."""
+    component.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
+
+
+def read_target(value: object) -> tuple[str, float, float, float | None]:
+    """Video id, start, end and score of `ID@START-END[@SCORE]`, as our buttons send it."""
+    try:
+        video_id, span, *rest = str(value).split("@")
+        start, end = span.split("-")
+        score = float(rest[0]) if rest and rest[0] else None
+        return video_id, float(start), float(end), score
+    except ValueError as exc:
+        raise UsageError("this button's moment is not understood; search again") from exc

@@ -1,0 +1,190 @@
+"""The server: the page, its media and the guard in one ASGI application, run by uvicorn on one address."""
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visxp_search.api import Index
+from visxp_search.errors import UsageError
+from visxp_search.store import Store
+from webui.guard import AsgiApp, Guard, Login, own_names
+
+if TYPE_CHECKING:
+    from webui.parts import Site
+
+MAX_UPLOAD_BYTES = 500_000_000
+CACHE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is served, and to whom.
+
+    Attributes:
+        host: address to listen on.
+        port: 0 takes a free one.
+        login: name and password; None asks for none.
+        allow_hosts: further names that the page may be called by.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    login: Login | None = None
+    allow_hosts: tuple[str, ...] = ()
+
+
+def parse_login(text: str | None) -> Login | None:
+    """Name and password from `USER:PASS`.
+
+    Raises:
+        UsageError: If one of them is missing.
+    """
+    if text is None:
+        return None
+    user, _, password = text.partition(":")
+    if not user or not password:
+        raise UsageError("--auth is written USER:PASS, neither of them empty")
+    return Login(user, password)
+
+
+def serve(
+    store: Store | None,
+    load: Callable[[], Index],
+    *,
+    address: Address,
+    roots: Sequence[Path],
+    read_only: bool,
+    cache_folder: Path,
+    workers: int,
+    on_start: Callable[[str], None],
+) -> None:
+    """Serve the page until the process is interrupted; the index is closed at the end.
+
+    Args:
+        store: the index, if it exists.
+        load: see `webui.archive.Archive`.
+        address: where and to whom.
+        roots: folders that may be added from.
+        read_only: nothing can be changed.
+        cache_folder: for thumbnails and proxies.
+        workers: decoding processes while adding.
+        on_start: told the page's URL when it can be opened.
+
+    Raises:
+        UsageError: If the address cannot be listened on.
+    """
+    with upload_folder() as uploads:
+        import uvicorn
+
+        from webui.adding import Adder, Roots
+        from webui.archive import Archive
+        from webui.handlers import Uploads
+        from webui.parts import Site
+
+        archive = Archive(store, load)
+        adder = Adder(archive, workers=workers)
+        site = Site(archive, adder, Roots(roots), Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES), read_only=read_only)
+        bound = listen(address.host, address.port)
+        port = bound.getsockname()[1]
+        app = make_asgi(site, address=address, cache_folder=cache_folder)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        )
+
+        class Server(uvicorn.Server):
+            """Begins to load the encoders once the page can be opened, since both want the processor."""
+
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                archive.start()
+                on_start(f"http://{'localhost' if address.host in ('0.0.0.0', '::') else address.host}:{port}/")
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # Pages that are still open are cut off; each would be reported as a cancelled task.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                await super().shutdown(sockets)
+
+        try:
+            Server(config).run(sockets=[bound])
+        finally:
+            adder.stop()
+            archive.close()
+
+
+def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
+    """The guarded application of a site."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from webui.app import build_app, page_css, page_head, theme
+    from webui.cache import FileCache
+    from webui.media import Media
+    from webui.routes import media_routes
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    media = Media(lambda video_id: site.archive.store.video(video_id), FileCache(cache_folder, max_bytes=CACHE_BYTES))
+    app.router.routes.extend(media_routes(media))
+    gr.mount_gradio_app(
+        app,
+        build_app(site),
+        path="/",
+        server_name=address.host,
+        footer_links=["api"],
+        run_history=False,
+        show_error=False,
+        max_file_size=site.uploads.max_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=theme(),
+        css=page_css(),
+        head=page_head(),
+        blocked_paths=["/proc", "/sys", "/dev", "/etc"],
+    )
+    return Guard(
+        app,
+        hosts=own_names(address.host, more=address.allow_hosts),
+        login=address.login,
+        max_body_bytes=site.uploads.max_bytes + 1_000_000,
+    )
+
+
+@contextmanager
+def upload_folder() -> Iterator[Path]:
+    """A folder of its own for uploads, which Gradio is told of before it is imported; deleted at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="visxp-ui-"))
+    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE")}
+    os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    try:
+        yield folder
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        UsageError: If the address is taken or not ours.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as exc:
+        raise UsageError(
+            f"cannot listen on {host} port {port} ({exc.strerror}); choose another --port or --host"
+        ) from exc
+    return bound

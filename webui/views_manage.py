@@ -1,0 +1,187 @@
+"""HTML of the Browse, Basket and Manage parts. Everything that comes from outside is escaped here."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from urllib.parse import quote
+
+from visxp_search.api import IndexFacts
+from visxp_search.clips import format_time
+from visxp_search.store import DONE, FAILED, VideoRecord
+from webui.adding import JobView
+from webui.basket import Collected
+from webui.browse import Level
+from webui.handlers import display_name, hide_folders
+from webui.views import empty, span_text
+
+ROWS = 50
+"""Videos on one page of the list."""
+STATUS_WORDS = {DONE: "complete", FAILED: "failed", "pending": "begun"}
+
+
+def browse_view(level: Level, names: Mapping[str, str]) -> str:
+    """The clusters of one level, largest first."""
+    if not level.clusters and not level.trail:
+        return empty(
+            "No clusters yet",
+            "Clusters group what looks and sounds alike, so that an archive can be looked through without a question. "
+            "Make them with <code>visxp clusters fit</code>, then open this tab again.",
+        )
+    parts = []
+    if level.is_tree:
+        steps = ['<button class="vx-link" data-act="open" data-value="">All</button>']
+        steps += [
+            f'<button class="vx-link" data-act="open" data-value="{escape(name)}">{escape(name)}</button>'
+            for name in level.trail
+        ]
+        parts.append(f'<nav class="vx-trail" aria-label="Branch">{" / ".join(steps)}</nav>')
+    if not level.clusters:
+        parts.append('<p class="vx-hint">There is nothing below this branch.</p>')
+    parts.append('<div class="vx-clusters">')
+    for cluster in level.clusters:
+        pictures = "".join(
+            f'<button class="vx-example" data-act="play" data-value="{escape(video_id)}@{second}-{second + 1}" '
+            f'title="{escape(names.get(video_id, ""))}, {format_time(second)}">'
+            f'<img src="/media/still/{quote(video_id)}/{second}.jpg" width="160" height="90" loading="lazy" '
+            f'alt="{escape(names.get(video_id, ""))} at {format_time(second)}"></button>'
+            for video_id, second in cluster.examples
+        )
+        descend = (
+            f'<button class="vx-small" data-act="open" data-value="{escape(cluster.key)}">Open</button>'
+            if cluster.has_children
+            else ""
+        )
+        parts.append(
+            f'<article class="vx-cluster"><div class="vx-examples">{pictures}</div><div class="vx-cluster-foot">'
+            f"<h3>{escape(cluster.name)}</h3><span>{cluster.n_seconds:,} s</span>{descend}</div></article>"
+        )
+    parts.append("</div>")
+    if level.n_more:
+        parts.append(f'<p class="vx-hint">{level.n_more} smaller clusters are not shown.</p>')
+    return "".join(parts)
+
+
+def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
+    """The moments of the basket in their order, with notes."""
+    if not basket:
+        return empty(
+            "Your basket is empty",
+            "Press <b>Basket</b> on a result to collect it here, write notes, put moments in order, and download "
+            "the list. The basket stays in this browser.",
+        )
+    rows = []
+    for number, collected in enumerate(basket):
+        name = names.get(collected.video_id, "no longer in the index")
+        second = int((collected.start + collected.end) / 2)
+        score = "" if collected.score is None else f"{collected.score:.2f}"
+        rows.append(
+            f'<li class="vx-row"><b class="vx-number">{number + 1}</b>'
+            f'<button class="vx-example" data-act="play" '
+            f'data-value="{escape(collected.video_id)}@{collected.start:g}-{collected.end:g}" '
+            f'aria-label="Play {escape(name)}">'
+            f'<img src="/media/still/{quote(collected.video_id)}/{second}.jpg" width="128" height="72" '
+            f'loading="lazy" alt=""></button>'
+            f'<div class="vx-what"><h3>{escape(name)}</h3><span>{span_text(collected.start, collected.end)}</span>'
+            f'<span class="vx-hint">{score}</span></div>'
+            f'<input class="vx-note-field" type="text" maxlength="500" placeholder="Note" '
+            f'aria-label="Note on moment {number + 1}" '
+            f'data-change="note" data-value="{number}" value="{escape(collected.note)}">'
+            f'<div class="vx-actions">{_arrow("up", number, "↑")}{_arrow("down", number, "↓")}'
+            f'<button class="vx-small" data-act="out" data-value="{number}">Remove</button></div></li>'
+        )
+    return f'<ol class="vx-rows">{"".join(rows)}</ol>'
+
+
+def facts_view(facts: IndexFacts | None) -> str:
+    """What the index holds."""
+    if facts is None:
+        return empty("No index yet", "A new index is being made; add videos when the encoders are loaded.")
+    complete = 100 * facts.seconds / facts.seconds_expected if facts.seconds_expected else 0.0
+    cells = {
+        "Indexed": f"{format_time(facts.seconds)} of {format_time(facts.seconds_expected)}",
+        "Complete": f"{min(complete, 100):.1f} %",
+        "Videos": ", ".join(
+            f"{number:,} {STATUS_WORDS.get(status, status)}" for status, number in sorted(facts.videos.items())
+        )
+        or "none",
+        "Checkpoint": facts.checkpoint,
+        "Embeddings": ", ".join(f"{name} {length}" for name, length in facts.dims.items()),
+        "Without use": ", ".join(
+            f"{flag.replace('_', ' ')} {number:,} s" for flag, number in sorted(facts.flags.items())
+        )
+        or "none",
+    }
+    return (
+        '<dl class="vx-facts">'
+        + "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in cells.items())
+        + "</dl>"
+    )
+
+
+def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, confirm: str = "") -> str:
+    """One page of the list of videos, with what failed and why."""
+    if not records:
+        return empty("No videos here", "Nothing matches, or nothing has been added yet. Folders are added above.")
+    rows = []
+    for record in records[page * ROWS : (page + 1) * ROWS]:
+        name, video_id = display_name(record), escape(record.video_id)
+        known = dict.fromkeys(record.paths, name)
+        remark = f'<p class="vx-reason">{escape(hide_folders(record.error, known))}</p>' if record.error else ""
+        share = 100 * record.seconds_done / record.seconds_expected if record.seconds_expected else 0
+        actions = ""
+        if not read_only:
+            if confirm == record.video_id:
+                actions = (
+                    f'<span class="vx-confirm">Remove from the index? The file itself stays. '
+                    f'<button class="vx-danger" data-act="remove" data-value="{video_id}">Remove</button> '
+                    f'<button class="vx-small" data-act="keep" data-value="">Keep</button></span>'
+                )
+            else:
+                retry = (
+                    f'<button class="vx-small" data-act="retry" data-value="{video_id}">Try again</button>'
+                    if record.status != DONE or record.error
+                    else ""
+                )
+                ask = f'<button class="vx-small" data-act="confirm" data-value="{video_id}">Remove…</button>'
+                actions = retry + ask
+        rows.append(
+            f"<tr><td><b>{escape(name)}</b>{remark}</td><td>{format_time(record.duration_seconds)}</td>"
+            f'<td><div class="vx-bar"><i><u style="width:{share:.0f}%"></u></i>'
+            f"<b>{record.seconds_done:,} of {record.seconds_expected:,} s</b></div></td>"
+            f'<td><span class="vx-is-{escape(record.status)}">{STATUS_WORDS[record.status]}</span></td>'
+            f'<td class="vx-actions">{actions}</td></tr>'
+        )
+    n_pages = max(1, -(-len(records) // ROWS))
+    return (
+        '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th>'
+        "<th>Status</th><th></th></tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="vx-hint">{len(records):,} videos, page {page + 1} of {n_pages}</p>'
+    )
+
+
+def job_view(view: JobView) -> str:
+    """What is being added, how far it is, and what failed."""
+    parts = []
+    if view.running:
+        share = 100 * view.n_finished / view.n_files if view.n_files else 0
+        parts.append(
+            f'<div class="vx-job"><b>Adding {escape(view.running)}</b><span>{view.n_finished} of {view.n_files} files, '
+            f"{view.n_seconds:,} seconds stored</span>"
+            f'<div class="vx-progress"><u style="width:{share:.0f}%"></u></div></div>'
+        )
+        for name, (done, total) in view.current.items():
+            parts.append(f'<p class="vx-hint">{escape(name)}: {done} of {total} s</p>')
+    if view.waiting:
+        parts.append(f'<p class="vx-hint">then: {escape(", ".join(view.waiting))}</p>')
+    if view.words:
+        parts.append(f"<p>{escape(view.words)}</p>")
+    for name, reason in view.failures:
+        parts.append(f'<p class="vx-reason">{escape(name)}: {escape(hide_folders(reason))}</p>')
+    return "".join(parts)
+
+
+def _arrow(act: str, number: int, sign: str) -> str:
+    return (
+        f'<button class="vx-small" data-act="{act}" data-value="{number}" aria-label="Move {act}" title="Move {act}">'
+        f"{sign}</button>"
+    )
