@@ -20,7 +20,11 @@ def export(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="PATH", help="File to write; a folder for clips, and for webvtt file by file."),
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="File to write; a folder for clips; for webvtt either, a folder has one file a video.",
+        ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     as_json: JsonOption = False,

@@ -36,6 +36,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 MAX_WIDTH, MAX_HEIGHT = 1920, 1080
 """Clips and reels are no larger; larger sources are scaled down."""
 SOUND_ONLY_SIZE = (640, 360)
+HELD_SECONDS = Fraction(1, 2)
+"""Pictures that end this much before the file does stand still until then, as in a player; more is reported."""
 SAMPLE_RATE_HZ = 48_000
 N_CHANNELS = 2
 QUALITY = ("-crf", "18", "-movflags", "+faststart")
@@ -149,7 +151,7 @@ def _write_film(
                     writer.write_frame(frame)
                     done += 1
                     tell(done)
-                if missing:
+                if len(missing) > HELD_SECONDS * format_.rate:
                     reason = f"{len(missing)} frames are not there, from {cut.source.timecode(missing[0])} on"
                     failures.append((cut.moment, f"{cut.source.path}: {reason}; the picture stands still"))
     return failures

@@ -39,7 +39,8 @@ def export_results(
     Args:
         results: what was found.
         to: the format.
-        out: the file to write; a folder for `clips`, and for `webvtt` where it should be one file a video.
+        out: the file to write; a folder for `clips`; for `webvtt` a name without suffix is a folder, of one file a
+            video.
         overwrite: whether files that exist may be replaced.
         progress: is told of the frames of clips and reels.
 
@@ -95,8 +96,8 @@ def _write_timeline(
 
 
 def _write_webvtt(results: FoundResults, out: Path, *, overwrite: bool) -> list[Path]:
-    """One file of all moments if `out` ends with .vtt, else a folder with a file a video."""
-    if out.suffix.lower() == ".vtt":
+    """One file of all moments if `out` is named like a file, else a folder with a file a video."""
+    if out.suffix and not out.is_dir():
         write_text(out, to_webvtt(results, results.moments), overwrite=overwrite)
         return [out]
     make_folder(out)
