@@ -116,6 +116,7 @@ def test_an_epoch_is_a_shuffle_without_repetition(data: tuple[Pairs, Rehearsal |
         assert all((pairs.files[batch[0::2]] == pairs.files[batch[1::2]]).all() for batch in first.reshape(-1, 4))
 
 
+@pytest.mark.slow
 def test_correspondence_is_learned(data: tuple[Pairs, Rehearsal | None], networks: Networks, tmp_path: Path) -> None:
     """Colours and pitches that go together are told from those that do not, on training pairs."""
     weights = {"avc/correspondence": 1.0, "avc/contrastive": 0.5}
@@ -235,6 +236,7 @@ def test_commands_lead_from_checkpoint_to_checkpoint(
     assert "2 clusterings of 3 clusters" in (tmp_path / "selflabel" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_of_one(corpus: tuple[Path, Path], networks: Networks, tmp_path: Path) -> None:
     """Under `torchrun` with two CPU processes, a stage logs the same losses as in one process."""
     config = dataclasses.replace(AVC, batches_per_step=2, batch_size=6, freeze_norm=True)
