@@ -236,7 +236,7 @@ def test_wrong_wishes_are_refused(store: Store) -> None:
     """Impossible numbers and unknown sizes say what is possible; no clusters says how to make them."""
     with pytest.raises(UsageError, match="2 to 5000"):
         fit_clusters(store, FitOptions(n_clusters=1))
-    with pytest.raises(UsageError, match="tempered, uniform, gaussian"):
+    with pytest.raises(UsageError, match="natural, tempered, uniform"):
         fit_clusters(store, FitOptions(sizes="odd"))
     with pytest.raises(UsageError, match="too few"):
         fit_clusters(store, FitOptions(n_clusters=400))

@@ -59,7 +59,7 @@ def split(store: Store, clustering: Clustering, cluster: int, *, parts: int = 2,
     features = make_features(stack_vectors(points, dims), model.means)
     if len(np.unique(features, axis=0)) < parts:
         raise UsageError(f"cluster {cluster} has fewer than {parts} different seconds; it cannot be split so")
-    prototypes, _, offsets = fit_prototypes(torch.from_numpy(features), parts, sizes="tempered", seed=seed)
+    prototypes, _, offsets = fit_prototypes(torch.from_numpy(features), parts, sizes="natural", seed=seed)
     # The parts are nearer to the cluster's seconds than the whole was; as attractive as it was, they take no others.
     sample = torch.from_numpy(features)
     as_parts = (sample @ prototypes.T + offsets.float()).max(dim=1).values.mean()

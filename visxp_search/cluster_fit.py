@@ -36,7 +36,7 @@ from visxp_search.errors import CollectionError, UsageError
 from visxp_search.hierarchy import cluster_hierarchy, widen_tree
 from visxp_search.store import Store
 
-SIZES = ("tempered", "uniform", "gaussian")
+SIZES = ("natural", "tempered", "uniform", "gaussian")
 MOST_CLUSTERS = 5000
 MOST_SPOOLED = 2_000_000
 """Seconds that sizes are balanced on; at 2 x 256 numbers 2 GB of temporary disk. More are assigned, not balanced."""
@@ -60,14 +60,15 @@ class FitOptions:
 
     Attributes:
         n_clusters: K; None finds it by the simplified silhouette, see `choose_n_clusters`.
-        sizes: `tempered`: wanted sizes go as the square roots of those that nearest prototypes give, so that rare kinds
-            of moments keep clusters of their own; `uniform`: all equal [asano2020]; `gaussian`: [asano2020b].
+        sizes: wanted sizes. `natural`: those that nearest prototypes give, so that no cluster takes what is another's
+            to fill up; `tempered`: their square roots, so that common kinds get more clusters; `uniform`: all equal
+            [asano2020]; `gaussian`: [asano2020b].
         seed: of everything random.
         fresh: begin with new prototypes even if there are as many clusters already.
     """
 
     n_clusters: int | None = None
-    sizes: str = "tempered"
+    sizes: str = "natural"
     seed: int = 0
     fresh: bool = False
 
@@ -177,11 +178,11 @@ def fit_prototypes(
     Returns:
         Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's soft plan has them.
     """
-    prototypes = spread_prototypes(sample, n_clusters, seed=seed) if start is None else start
-    for _ in range(PLAIN_EPOCHS if start is None else 1):
-        nearest = (sample @ prototypes.T).argmax(dim=1)
-        members = torch.nn.functional.one_hot(nearest, n_clusters).float()
-        prototypes = update_prototypes(sample, members, prototypes=prototypes)
+    if start is None:
+        tries = [_plain_prototypes(sample, n_clusters, seed=seed + turn) for turn in range(_n_tries(n_clusters))]
+        prototypes = max(tries, key=lambda found: float((sample @ found.T).max(dim=1).values.mean()))
+    else:
+        prototypes = start
     counts = torch.bincount((sample @ prototypes.T).argmax(dim=1), minlength=n_clusters)
     wanted = _wanted_sizes(counts, kind=sizes, seed=seed)
     offsets = torch.zeros(n_clusters, dtype=torch.float64)
@@ -200,6 +201,21 @@ def fit_prototypes(
     return prototypes, wanted, offsets
 
 
+def _n_tries(n_clusters: int) -> int:
+    """Beginnings tried: few clusters end up in a poor optimum more easily, and cost little."""
+    return max(1, min(8, 256 // n_clusters))
+
+
+def _plain_prototypes(sample: Tensor, n_clusters: int, *, seed: int) -> Tensor:
+    """Spherical k-means from rows that lie far apart."""
+    prototypes = spread_prototypes(sample, n_clusters, seed=seed)
+    for _ in range(PLAIN_EPOCHS):
+        nearest = (sample @ prototypes.T).argmax(dim=1)
+        members = torch.nn.functional.one_hot(nearest, n_clusters).float()
+        prototypes = update_prototypes(sample, members, prototypes=prototypes)
+    return prototypes
+
+
 def choose_n_clusters(sample: Tensor, *, seed: int, progress: Progress) -> tuple[int, tuple[tuple[int, float], ...]]:
     """The K whose prototypes, fitted to one half of a sample, have the best simplified silhouette on the other half.
 
@@ -216,7 +232,7 @@ def choose_n_clusters(sample: Tensor, *, seed: int, progress: Progress) -> tuple
     curve = []
     for done, k in enumerate(grid):
         progress("choose K", done, len(grid))
-        prototypes, _, _ = fit_prototypes(half, min(k, len(half)), sizes="tempered", seed=seed)
+        prototypes, _, _ = fit_prototypes(half, min(k, len(half)), sizes="natural", seed=seed)
         curve.append((k, round(float(simplified_silhouette(other @ prototypes.T).mean()), 4)))
     progress("choose K", len(grid), len(grid))
     return max(curve, key=lambda point: (point[1], -point[0]))[0], tuple(curve)
@@ -374,8 +390,8 @@ def _wanted_sizes(counts: Tensor, *, kind: str, seed: int) -> Tensor:
         sizes = torch.empty(len(counts), dtype=torch.float64)
         sizes[counts.argsort(descending=True, stable=True)] = gaussian_sizes(len(counts), seed=seed)
         return sizes
-    roots = (counts.double() + 1).sqrt()
-    return roots / roots.sum()
+    shares = (counts.double() + 1) ** (0.5 if kind == "tempered" else 1.0)
+    return shares / shares.sum()
 
 
 def _apply(store: Store, clustering: Clustering, n_seconds: int, progress: Progress) -> Clustering:

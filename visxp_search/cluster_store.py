@@ -31,7 +31,7 @@ class FitFacts:
     Attributes:
         fit_id: hash of what was fitted.
         n_clusters: prototypes asked for, or found by the criterion.
-        sizes: `tempered`, `uniform` or `gaussian`.
+        sizes: wanted sizes, see `cluster_fit.FitOptions`.
         seed: of everything random.
         n_seconds: seconds that were there.
         size_error: largest relative deviation of a cluster's size from the wanted one.

@@ -34,8 +34,8 @@ def clusters_fit(
     ] = None,
     sizes: Annotated[
         str,
-        typer.Option("--sizes", help="Wanted sizes: tempered (square root of the natural ones), uniform, gaussian."),
-    ] = "tempered",
+        typer.Option("--sizes", help="Wanted sizes: natural, tempered (the square roots of those), uniform, gaussian."),
+    ] = "natural",
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin with new prototypes, not with those there are.")
