@@ -121,7 +121,7 @@ def test_several_occurrences_in_one_video_are_several_moments() -> None:
 
 def test_a_jingle_in_many_videos_is_found_in_all_and_said_to_be_common() -> None:
     """A jingle that stands in 30 videos is found in all of them, and each answer says how common it is."""
-    videos = make_videos(4, n_videos=36, n_seconds=24)
+    videos = make_videos(4, n_videos=44, n_seconds=16)
     rng = np.random.default_rng(0)
     jingle = {name: make_seconds(rng, 4, shot_length=2) for name in ("visual", "audio")}
     for number in range(30):
