@@ -136,7 +136,8 @@ class Scale:
 
     Attributes:
         centre: (Q,) median.
-        spread: (Q,) distance of the 90th percentile from the median, over 1.2816: the deviation of a normal upper half.
+        spread: (Q,) distance of the 75th percentile from the median, over 0.6745: the deviation of a normal upper half,
+            which a jingle in a fifth of the archive does not widen.
     """
 
     centre: FloatArray
@@ -170,8 +171,8 @@ def fit_scale(cosines: FloatArray) -> Scale:
     if columns.sum() >= MIN_SAMPLE:
         for row, values in enumerate(transformed[:, columns]):
             if not np.isnan(values).any():
-                middle, high = np.quantile(values, (0.5, 0.9))
-                centre[row], spread[row] = middle, max((high - middle) / 1.2816, MIN_SPREAD)
+                middle, high = np.quantile(values, (0.5, 0.75))
+                centre[row], spread[row] = middle, max((high - middle) / 0.6745, MIN_SPREAD)
     return Scale(centre=centre, spread=spread)
 
 

@@ -178,7 +178,8 @@ def find_moments(
             for run in _consecutive(_points(store, query, video_id, seconds, where)):
                 reader.read(run)
             if exhaustive and (done % max(1, len(chosen) // 10) == 0 or done == len(chosen)):
-                so_far = [m for m in reader.moments() if passes(m)]
+                # Until enough is compared nothing is known of chance, and so of no moment that it is one.
+                so_far = [m for m in reader.moments() if passes(m) and (m.chance is not None or done == len(chosen))]
                 yields.append((done, len(_best(so_far, top=len(so_far), per_video=per_video))))
                 on_progress(done, len(chosen), yields[-1][1])
         found = reader.moments()
@@ -299,7 +300,9 @@ class _Reader:
         vectors = {name: stack_rows(points, name, length=rows.shape[1]) for name, rows in self.query.vectors.items()}
         cosines = {name: rows @ vectors[name].T for name, rows in self._vectors.items()}
         common = {name: self._common(name, vectors[name], points[0].video_id) for name in vectors}
-        weights = {name: common_weights(shares) for name, shares in common.items()}
+        # In `same` the best lines elsewhere tell what is common: thirty copies of an ident are thirty right answers.
+        even = np.ones(len(points), dtype=np.float32)
+        weights = {name: even if self.mode == "same" else common_weights(shares) for name, shares in common.items()}
         evidence = self._evidence(cosines, weights)
         share = sum(self.query.weights[name] * shares for name, shares in common.items())
         comparison = Comparison(
