@@ -97,12 +97,14 @@ class Sample:
     Attributes:
         vectors: name -> (B, D), NaN where a second has none.
         owners: (B,) number of the video of each second.
+        seconds: (B,) the second of its video that each is.
         video_ids: the video of each number.
         windows: (n, L) rows of `vectors`; -1 behind the end of a video.
     """
 
     vectors: Mapping[str, FloatArray]
     owners: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.int64]
     video_ids: tuple[str, ...]
     windows: npt.NDArray[np.int64]
 
@@ -221,6 +223,7 @@ def draw_sample(store: Store, names: Sequence[str], *, window: int) -> Sample:
     return Sample(
         vectors={name: stack_rows(points, name, length=store.info.dims[name]) for name in names},
         owners=np.array([number[point.video_id] for point in points], dtype=np.int64),
+        seconds=np.array([point.second for point in points], dtype=np.int64),
         video_ids=video_ids,
         windows=np.array(
             [[row_of.get((a.video_id, a.second + step), -1) for step in range(window)] for a in anchors], dtype=np.int64
@@ -293,7 +296,14 @@ class _Reader:
         else:
             promise = {video_id: sum(best.values()) for video_id, best in votes.items()}
         promising = sorted(promise, key=lambda video_id: (-promise[video_id], video_id))[:n_videos]
-        return {video_id: _surroundings(hits_at[video_id], reach=self.query.n_seconds) for video_id in promising}
+        chosen = {video_id: _surroundings(hits_at[video_id], reach=self.query.n_seconds) for video_id in promising}
+        for number, video_id in enumerate(self.sample.video_ids):
+            if len(chosen) >= n_videos:
+                break
+            if video_id not in chosen:  # nothing is expected of it but to tell what chance gives
+                seconds = self.sample.seconds[self.sample.owners == number].tolist()
+                chosen[video_id] = _surroundings(seconds[:1], reach=BLOCK_SECONDS // 2)
+        return chosen
 
     def read(self, points: Sequence[SecondPoint]) -> None:
         """Compare the query with consecutive seconds of one video, and keep what could be a moment."""
