@@ -1,7 +1,8 @@
 """A made-up archive for tests of the search: embeddings with shots, related videos and copies, without any media."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ def make_seconds(rng: np.random.Generator, n_seconds: int, *, shot_length: int =
     return normalise(shots + change * normalise(rng.standard_normal((n_seconds, DIM))))
 
 
-def between(rows: FloatArray, positions: npt.NDArray[np.float64]) -> FloatArray:
+def between(rows: FloatArray, positions: npt.NDArray[np.floating]) -> FloatArray:
     """What a copy shows that begins between whole seconds: mixtures of both neighbours."""
     low = np.clip(np.floor(positions).astype(int), 0, len(rows) - 1)
     high = np.minimum(low + 1, len(rows) - 1)
@@ -45,8 +46,8 @@ def add_noise(rng: np.random.Generator, rows: FloatArray, *, amount: float) -> F
 def open_archive(
     videos: dict[str, dict[str, FloatArray]],
     *,
-    clusters: dict[str, Sequence[int]] | None = None,
-    flags: dict[str, Sequence[Sequence[str]]] | None = None,
+    clusters: Mapping[str, Sequence[int]] | None = None,
+    flags: Mapping[str, Sequence[Sequence[str]]] | None = None,
     paths: dict[str, str] | None = None,
     changed: dict[str, float] | None = None,
 ) -> Iterator[Store]:
@@ -80,7 +81,9 @@ def open_archive(
         )
         store.upsert_videos([record])
     try:
-        yield store
+        # The client's local mode takes long for each hit; so few videos need no more of them.
+        with patch("visxp_search.search.CANDIDATES", 150):
+            yield store
     finally:
         store.close()
 

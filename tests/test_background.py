@@ -131,7 +131,7 @@ def test_best_values_tell_what_chance_gives() -> None:
         passed += value <= 0.01
     assert passed <= 6
     lone = expected_above(60.0, rng.exponential(2.0, 60).astype(np.float32))
-    assert lone is not None and lone < 1e-6
+    assert lone is not None and lone < 1e-4
 
 
 def test_many_copies_do_not_pass_for_chance() -> None:

@@ -62,7 +62,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert describe(found)["options"] == {
         "mode": "same",
         "top": 5,
-        "paths": ["sport/*"],
+        "paths": ("sport/*",),
         "then": saved.options["then"].origin,
     }
 

@@ -38,7 +38,8 @@ def test_a_copy_is_found_first_and_placed(store: Store, mode: str) -> None:
     query = copy_of(VIDEOS["video03"], start=12, length=6, rng=np.random.default_rng(1))
     moment = find_moments(store, query, mode=mode).moments[0]
     assert moment.video_id == "video03"
-    assert (moment.start, moment.end) == (pytest.approx(12, abs=0.5), pytest.approx(18, abs=0.5))
+    assert moment.start == pytest.approx(12, abs=0.5)
+    assert moment.end == pytest.approx(18, abs=0.5)
     assert moment.offset == pytest.approx(12, abs=0.5)
     assert moment.chance is not None and moment.chance < 1e-3
     assert moment.coverage == 1
@@ -121,7 +122,7 @@ def test_several_occurrences_in_one_video_are_several_moments() -> None:
 
 def test_a_jingle_in_many_videos_is_found_in_all_and_said_to_be_common() -> None:
     """A jingle that stands in 30 videos is found in all of them, and each answer says how common it is."""
-    videos = make_videos(4, n_videos=36, n_seconds=24)
+    videos = make_videos(4, n_videos=44, n_seconds=16)
     rng = np.random.default_rng(0)
     jingle = {name: make_seconds(rng, 4, shot_length=2) for name in ("visual", "audio")}
     for number in range(30):
@@ -215,7 +216,8 @@ def test_exhaustive_finds_the_same_and_tells_its_yield(store: Store) -> None:
     quick = find_moments(store, query, mode="same")
     steps: list[tuple[int, int, int]] = []
     thorough = find_moments(store, query, mode="same", exhaustive=True, on_progress=lambda *step: steps.append(step))
-    assert [(m.video_id, m.start) for m in thorough.moments] == [(m.video_id, m.start) for m in quick.moments]
+    found, expected = ([(m.video_id, round(m.start, 3)) for m in r.moments] for r in (thorough, quick))
+    assert found == expected
     assert thorough.yields[-1] == (12, len(thorough.moments))
     assert steps[-1][:2] == (12, 12)
 

@@ -58,7 +58,7 @@ class Moment:
         audio_percentile: the same for the sound.
         target_coverage: share of the video that the moment covers.
         speed: seconds of video per second of query (`same`).
-        common: share of the archive that the moment's seconds resemble; they count less for it.
+        common: share of the archive that the moment's seconds resemble; in `similar` they count less for it.
         value: how far it stands out, by which moments are ordered; comparable within one search only.
         then: the second moment of a sequence (`--then`).
     """

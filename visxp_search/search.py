@@ -97,12 +97,14 @@ class Sample:
     Attributes:
         vectors: name -> (B, D), NaN where a second has none.
         owners: (B,) number of the video of each second.
+        seconds: (B,) the second of its video that each is.
         video_ids: the video of each number.
         windows: (n, L) rows of `vectors`; -1 behind the end of a video.
     """
 
     vectors: Mapping[str, FloatArray]
     owners: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.int64]
     video_ids: tuple[str, ...]
     windows: npt.NDArray[np.int64]
 
@@ -178,7 +180,8 @@ def find_moments(
             for run in _consecutive(_points(store, query, video_id, seconds, where)):
                 reader.read(run)
             if exhaustive and (done % max(1, len(chosen) // 10) == 0 or done == len(chosen)):
-                so_far = [m for m in reader.moments() if passes(m)]
+                # Until enough is compared nothing is known of chance, and so of no moment that it is one.
+                so_far = [m for m in reader.moments() if passes(m) and (m.chance is not None or done == len(chosen))]
                 yields.append((done, len(_best(so_far, top=len(so_far), per_video=per_video))))
                 on_progress(done, len(chosen), yields[-1][1])
         found = reader.moments()
@@ -220,6 +223,7 @@ def draw_sample(store: Store, names: Sequence[str], *, window: int) -> Sample:
     return Sample(
         vectors={name: stack_rows(points, name, length=store.info.dims[name]) for name in names},
         owners=np.array([number[point.video_id] for point in points], dtype=np.int64),
+        seconds=np.array([point.second for point in points], dtype=np.int64),
         video_ids=video_ids,
         windows=np.array(
             [[row_of.get((a.video_id, a.second + step), -1) for step in range(window)] for a in anchors], dtype=np.int64
@@ -292,14 +296,23 @@ class _Reader:
         else:
             promise = {video_id: sum(best.values()) for video_id, best in votes.items()}
         promising = sorted(promise, key=lambda video_id: (-promise[video_id], video_id))[:n_videos]
-        return {video_id: _surroundings(hits_at[video_id], reach=self.query.n_seconds) for video_id in promising}
+        chosen = {video_id: _surroundings(hits_at[video_id], reach=self.query.n_seconds) for video_id in promising}
+        for number, video_id in enumerate(self.sample.video_ids):
+            if len(chosen) >= n_videos:
+                break
+            if video_id not in chosen:  # nothing is expected of it but to tell what chance gives
+                seconds = self.sample.seconds[self.sample.owners == number].tolist()
+                chosen[video_id] = _surroundings(seconds[:1], reach=BLOCK_SECONDS // 2)
+        return chosen
 
     def read(self, points: Sequence[SecondPoint]) -> None:
         """Compare the query with consecutive seconds of one video, and keep what could be a moment."""
         vectors = {name: stack_rows(points, name, length=rows.shape[1]) for name, rows in self.query.vectors.items()}
         cosines = {name: rows @ vectors[name].T for name, rows in self._vectors.items()}
         common = {name: self._common(name, vectors[name], points[0].video_id) for name in vectors}
-        weights = {name: common_weights(shares) for name, shares in common.items()}
+        # In `same` the best lines elsewhere tell what is common: thirty copies of an ident are thirty right answers.
+        even = np.ones(len(points), dtype=np.float32)
+        weights = {name: even if self.mode == "same" else common_weights(shares) for name, shares in common.items()}
         evidence = self._evidence(cosines, weights)
         share = sum(self.query.weights[name] * shares for name, shares in common.items())
         comparison = Comparison(

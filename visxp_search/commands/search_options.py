@@ -12,6 +12,8 @@ import typer
 from visxp_search.commands.shared import DeviceOption, IndexOption, JsonOption, ModelOption, parse_seconds
 from visxp_search.errors import UsageError
 
+MOST_PER_VIDEO = 50
+"""Moments of one video that an exhaustive search shows."""
 WHERE, WHAT, HOW = "Where to look", "What is an answer", "Output"
 
 
@@ -164,7 +166,7 @@ def search_arguments(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "mode": options["mode"],
         "top": top,
-        "per_video": 1_000_000 if options["exhaustive"] else options["per_video"],
+        "per_video": max(MOST_PER_VIDEO, options["per_video"]) if options["exhaustive"] else options["per_video"],
         "max_chance": options["max_chance"],
         "min_visual": options["min_visual"],
         "min_audio": options["min_audio"],
