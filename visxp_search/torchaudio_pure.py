@@ -15,7 +15,8 @@ def _import_torchaudio() -> types.ModuleType:
     try:
         return importlib.import_module("torchaudio")
     except OSError:  # a shared library of CUDA is missing
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+        # A copy, as other threads (visxp ui) may be importing.
+        for name in [name for name in list(sys.modules) if name.partition(".")[0] == "torchaudio"]:
             del sys.modules[name]
     stub = types.ModuleType("torchaudio._extension")
     stub.__dict__.update(
