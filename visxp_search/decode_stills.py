@@ -4,7 +4,6 @@ A part of `decode.py`. What encoders see comes from `decode_clips`, which is exa
 where a container's index is poor.
 """
 
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
