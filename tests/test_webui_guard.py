@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
-from webui_site import make_archive, moved, record_named
 
+from tests.webui_site import make_archive, moved, record_named
 from visxp_search.errors import UsageError
 from visxp_search.store import VideoRecord
 from webui.archive import Archive

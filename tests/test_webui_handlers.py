@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
 
+from tests.webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
 from visxp_search.errors import DecodeError, UsageError
 from visxp_search.render import write_audio
 from webui import handlers
