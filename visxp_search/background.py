@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 
 MIN_SAMPLE = 20
 """Values below which nothing is said about chance."""
-LARGEST, SMALLEST = 10.0, -3.0
+LARGEST, SMALLEST = 20.0, -3.0
 """Bounds of a standardised similarity: beyond them it is no further evidence, and no single second decides alone."""
 MIN_SPREAD = 0.05
 """Least spread that counts, on Fisher's scale; below it differences are coding noise."""

@@ -31,6 +31,8 @@ SAME_WORST = -2.0
 """The most that one second can speak against it, so that a changed second does not end a stretch."""
 EDGE_SHARE = 0.25
 """At its ends a stretch grows over seconds that have this share of its typical evidence."""
+LEAST_SHARE = 0.25
+"""A further occurrence in one video is worth at least this share of the best: less is a neighbour of the same shot."""
 MOST_SPEED = 0.05
 """Speed changes up to this share are followed."""
 MOST_SPEEDS = 21
@@ -151,6 +153,8 @@ def same_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
         if line is None:
             break
         value, offset, speed, first, last = line
+        if spans and value < LEAST_SHARE * spans[0].value:
+            break
         span, used = _span_on_line(evidence, rows, value, offset, speed, first, last)
         spans.append(span)
         free[:, used[0] : used[1]] = SAME_WORST

@@ -78,6 +78,11 @@ CANDIDATES = 2000
 """Hits asked of the store for a whole query and modality, shared among its seconds."""
 BLOCK_SECONDS = 60
 """Every such stretch of a video has one best line; long videos tell more of chance than short ones."""
+MOST_SUPPORT = 0.1
+"""A `same` moment must stand out from the best lines elsewhere; that its seconds also stand out from random windows
+makes it less likely by chance, but at most by this factor, as lookalikes do so too. Chosen on 42 degraded excerpts and
+30 queries that were not in an index of about 215 videos: without it 0.83 of the excerpts are found at two wrong
+answers, with it 0.93 at one."""
 CANDIDATE_VIDEOS = 80
 """Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
 SAMPLE_SECONDS = 2048
@@ -335,7 +340,11 @@ class _Reader:
         windows = self._window_tail(comparison)
         percentile = windows.percentile(window_value(comparison.evidence[:, list(span.columns)])) if windows else 100.0
         if self.mode == "same":
-            return replace(moment, percentile=percentile, chance=self._line_chance(moment.video_id, span.value))
+            chance = self._line_chance(moment.video_id, span.value)
+            if chance is not None and windows is not None:
+                value = window_value(comparison.evidence[:, list(span.columns)])
+                chance *= float(np.clip(self.n_places * windows.chance(value), MOST_SUPPORT, 1.0))
+            return replace(moment, percentile=percentile, chance=chance)
         chances = []
         if windows is not None:
             chances.append(self.n_places * windows.chance(span.value))
