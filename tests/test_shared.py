@@ -6,8 +6,10 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from tests.conftest import RATE
 from visxp_search.api import Index, open_index
 from visxp_search.cli import main
 from visxp_search.decode import decode_waveform, probe
@@ -20,6 +22,11 @@ EXCERPTS = [
     ("big_buck_bunny.mp4", 100),
     ("big_buck_bunny.mp4", 431),
     ("googlework_short.mp4", 12),
+    ("chaplin.mp4", 2),
+    ("sintel_5s.mp4", 0),
+    ("small.mp4", 0),
+    ("augly_small.mp4", 0),
+    ("shot_change.mp4", 0),
     ("nasa_13013.mp4", 4),
     ("speech.mp4", 1),
     ("toy_frog.mp4", 1),
@@ -44,13 +51,29 @@ def index(index_path: Path) -> Index:
 
 
 def _excerpt(path: Path, start: int, out: Path) -> Path:
-    """Six seconds, re-encoded small and noisy: 160 pixels wide, 100 kbit/s, grain, sound at 32 kbit/s with noise."""
-    noise = "anoisesrc=color=pink:amplitude=0.02:sample_rate=44100[noise]"
+    """Six seconds, re-encoded small and noisy.
+
+    160 pixels wide, 100 kbit/s, grain; sound at 32 kbit/s with white noise 10 dB below it.
+    """
+    # White noise of amplitude a has a root mean square of a / sqrt(3).
+    amplitude = _level(_sound(path, start)) * 10 ** (-10 / 20) * 3**0.5
+    noise = f"anoisesrc=color=white:amplitude={amplitude}:sample_rate=44100[noise]"
     filters = f"[0:v]scale=160:-2,noise=alls=14:allf=t[v];{noise};[0:a][noise]amix=duration=first:normalize=0[a]"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-ss", str(start), "-t", "6", "-i", str(path)]
     command += ["-filter_complex", filters, "-map", "[v]", "-map", "[a]", "-b:v", "100k", "-b:a", "32k", str(out)]
     subprocess.run(command, check=True)
     return out
+
+
+def _sound(path: Path, start: int) -> npt.NDArray[np.float32]:
+    """The sound of six seconds, or of what there is of them."""
+    stop = min(start + 6, probe(path).n_seconds)
+    return decode_waveform(path, sample_rate_hz=RATE, start_seconds=start, stop_seconds=stop)
+
+
+def _level(waveform: npt.NDArray[np.float32]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(waveform.astype(np.float64) ** 2)))
 
 
 def test_every_file_is_indexed_to_its_end(index: Index, shared_folder: Path) -> None:
@@ -92,13 +115,10 @@ def test_sound_with_noise_finds_its_source(
     index_path: Path, shared_folder: Path, tmp_path: Path, name: str, start: int
 ) -> None:
     """The sound track of an excerpt plus white noise 10 dB below it finds its source first."""
-    path = shared_folder / "media" / name
-    stop = min(start + 6, probe(path).n_seconds)
-    waveform = decode_waveform(path, sample_rate_hz=24_000, start_seconds=start, stop_seconds=stop)
-    noise = np.random.default_rng(0).normal(size=len(waveform))
-    level = np.sqrt(np.mean(waveform.astype(np.float64) ** 2)) * 10 ** (-10 / 20)
-    noisy = np.clip(waveform + noise * level, -1, 1).astype(np.float32)
-    write_audio(tmp_path / "noisy.wav", waveform=noisy, sample_rate_hz=24_000)
+    waveform = _sound(shared_folder / "media" / name, start)
+    noise = np.random.default_rng(0).normal(size=len(waveform)) * _level(waveform) * 10 ** (-10 / 20)
+    noisy = np.clip(waveform + noise, -1, 1).astype(np.float32)
+    write_audio(tmp_path / "noisy.wav", waveform=noisy, sample_rate_hz=RATE)
     with open_index(index_path) as index:
         first = index.search_sound(tmp_path / "noisy.wav")[0]
     assert Path(first.path).name == name
