@@ -15,8 +15,8 @@ demo: $(VENV)/.installed ## Install, then make a small archive, index it and sea
 test: $(VENV)/.installed-dev ## Install, then run the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed-dev ## Run the tests that take longer
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/.installed-dev ## Run the tests that take longer, and those in Chromium (which must be installed)
+	$(BIN)/python -m pytest -m "slow or browser"
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, spelling
 	$(BIN)/ruff check .
