@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from visxp_search.moments import (
     SAME_LEVEL,
+    best_elsewhere,
     best_stretches,
     gains_of,
     line_gains,
@@ -194,6 +195,14 @@ def test_speeds_are_enough_for_the_length() -> None:
         assert np.abs(speeds - 1).max() <= 0.0501
         if n_rows >= 5:
             assert np.diff(np.sort(speeds)).max() * n_rows <= 1.01
+
+
+def test_a_lookalike_fits_as_well_out_of_step() -> None:
+    """Where a video is alike throughout another offset fits nearly as well; where it shows the query none does."""
+    noise = np.random.default_rng(3).normal(0, 1, (6, 40)).astype(np.float32)
+    for evidence, low, high in ((noise + 8, 0.85, 1.01), (make_evidence(6, 40, offset=12, level=9.0), -0.01, 0.6)):
+        spans = same_spans(evidence, limit=1)
+        assert low <= best_elsewhere(line_gains(evidence), spans, n_rows=6) / spans[0].value <= high
 
 
 def test_gains_are_bounded_below() -> None:

@@ -14,6 +14,7 @@ References:
     [kadane] Bentley. Programming pearls: algorithm design techniques. CACM 27, 1984 (maximum sum of neighbours).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,6 +169,25 @@ def line_gains(evidence: FloatArray) -> FloatArray:
     """
     gains = gains_of(evidence)
     return _line_stretches(gains, np.arange(1 - len(gains), gains.shape[1]), speed=1.0)[0]
+
+
+def best_elsewhere(lines: FloatArray, spans: Sequence[Span], *, n_rows: int) -> float:
+    """The best line of a video that is none of the spans' own, nor next to one: how well it fits out of step.
+
+    Args:
+        lines: (Q + T - 1,) from `line_gains`.
+        spans: from `same_spans`.
+        n_rows: Q.
+
+    Returns:
+        A gain; 0 where no other line speaks for the same recording, or there is none.
+    """
+    offsets = np.arange(len(lines)) - n_rows + 1
+    reach = 1 + MOST_SPEED * n_rows
+    own = np.zeros(len(lines), dtype=bool)
+    for span in spans:
+        own |= np.abs(offsets - (span.columns[0] - span.rows[0])) <= reach
+    return max(0.0, float(lines[~own].max())) if not own.all() else 0.0
 
 
 def gains_of(evidence: FloatArray) -> FloatArray:

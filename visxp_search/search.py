@@ -34,7 +34,7 @@ from visxp_search.background import (
 )
 from visxp_search.errors import UsageError
 from visxp_search.filters import matches
-from visxp_search.moments import Span, line_gains, same_spans, similar_spans, window_value
+from visxp_search.moments import Span, best_elsewhere, line_gains, same_spans, similar_spans, window_value
 from visxp_search.queries import (
     Query,
     clip_query,
@@ -80,9 +80,13 @@ BLOCK_SECONDS = 60
 """Every such stretch of a video has one best line; long videos tell more of chance than short ones."""
 MOST_SUPPORT = 0.1
 """A `same` moment must stand out from the best lines elsewhere; that its seconds also stand out from random windows
-makes it less likely by chance, but at most by this factor, as lookalikes do so too. Chosen on 42 degraded excerpts and
-30 queries that were not in an index of about 215 videos: without it 0.83 of the excerpts are found at two wrong
-answers, with it 0.93 at one."""
+makes it less likely by chance, but at most by this factor, as lookalikes do so too."""
+OUT_OF_STEP, CLEARLY_IN_STEP = 0.85, 0.6
+"""A line must also stand out from the others in its own video. If another offset is worth more than the first share
+of it, the video merely looks or sounds alike throughout (so do stills: `similar` finds those); if none is worth the
+second, that supports it as much as `MOST_SUPPORT` says. Both are chosen on 112 degraded excerpts and 70 queries that
+were not indexed."""
+MIN_STEPS = 3
 CANDIDATE_VIDEOS = 80
 """Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
 SAMPLE_SECONDS = 2048
@@ -123,12 +127,14 @@ class Comparison:
         cosines: name -> (Q, T), NaN where either side has no vector.
         evidence: (Q, T) what all modalities together say, in deviations above unrelated seconds.
         common: (T,) share of the archive that each second resembles.
+        elsewhere: of `same`, how well the video fits the query out of step, see `moments.best_elsewhere`.
     """
 
     points: Sequence[SecondPoint]
     cosines: Mapping[str, FloatArray]
     evidence: FloatArray
     common: FloatArray
+    elsewhere: float
 
 
 def find_moments(
@@ -320,15 +326,17 @@ class _Reader:
         weights = {name: even if self.mode == "same" else common_weights(shares) for name, shares in common.items()}
         evidence = self._evidence(cosines, weights)
         share = sum(self.query.weights[name] * shares for name, shares in common.items())
+        spans = (same_spans if self.mode == "same" else similar_spans)(evidence, limit=self.per_video)
+        lines = line_gains(evidence)
         comparison = Comparison(
             points=[replace(point, vectors={}) for point in points],
             cosines={name: values[: self.query.n_seconds] for name, values in cosines.items()},
             evidence=evidence,
             common=np.asarray(share, dtype=np.float32),
+            elsewhere=best_elsewhere(lines, spans, n_rows=len(evidence)) if self.mode == "same" else 0.0,
         )
-        find_spans = same_spans if self.mode == "same" else similar_spans
-        self.spans += [(comparison, span) for span in find_spans(evidence, limit=self.per_video)]
-        self.bests.append((points[0].video_id, _best_of_blocks(line_gains(evidence))))
+        self.spans += [(comparison, span) for span in spans]
+        self.bests.append((points[0].video_id, _best_of_blocks(lines)))
 
     def moments(self) -> list[Moment]:
         """What has been read so far, in no order, with what chance would give."""
@@ -344,6 +352,7 @@ class _Reader:
             if chance is not None and windows is not None:
                 value = window_value(comparison.evidence[:, list(span.columns)])
                 chance *= float(np.clip(self.n_places * windows.chance(value), MOST_SUPPORT, 1.0))
+                chance = _judge_contrast(chance, comparison.elsewhere / span.value, self.query.n_seconds)
             return replace(moment, percentile=percentile, chance=chance)
         chances = []
         if windows is not None:
@@ -612,6 +621,15 @@ def _why_nothing(found: Sequence[Moment], max_chance: float) -> str:
             f"in this archive, and the cut-off is {max_chance:g}; --max-chance raises it"
         )
     return "nothing like this here: no moment reaches --min-visual and --min-audio"
+
+
+def _judge_contrast(chance: float, share: float, n_seconds: int) -> float:
+    """Chance of a line when its video fits `share` as well out of step; shorter queries have no steps to compare."""
+    if n_seconds < MIN_STEPS:
+        return chance
+    if share > OUT_OF_STEP:
+        return max(chance, 1.0)
+    return chance * MOST_SUPPORT if share < CLEARLY_IN_STEP else chance
 
 
 def _best_of_blocks(lines: FloatArray) -> FloatArray:
