@@ -85,8 +85,8 @@ OUT_OF_STEP, CLEARLY_IN_STEP = 0.85, 0.6
 """A line must also stand out from the others in its own video. If another offset is worth more than the first share
 of it, the video merely looks or sounds alike throughout (so do stills: `similar` finds those); if none is worth the
 second, that supports it as much as `MOST_SUPPORT` says. Support counts for the best line alone: of a group of equals
-each must stand out from the rest without it, as members of a group of lookalikes support each other. Both are chosen on 112 degraded excerpts and 70 queries that
-were not indexed."""
+each must stand out from the rest without it, as lookalikes come in groups. Both shares are chosen on 112 degraded
+excerpts and 70 queries that were not indexed."""
 MIN_STEPS = 3
 CANDIDATE_VIDEOS = 80
 """Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
