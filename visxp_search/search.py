@@ -84,8 +84,9 @@ makes it less likely by chance, but at most by this factor, as lookalikes do so 
 OUT_OF_STEP, CLEARLY_IN_STEP = 0.85, 0.6
 """A line must also stand out from the others in its own video. If another offset is worth more than the first share
 of it, the video merely looks or sounds alike throughout (so do stills: `similar` finds those); if none is worth the
-second, that supports it as much as `MOST_SUPPORT` says. Both are chosen on 112 degraded excerpts and 70 queries that
-were not indexed."""
+second, that supports it as much as `MOST_SUPPORT` says. Support counts for the best line alone: of a group of equals
+each must stand out from the rest without it, as lookalikes come in groups. Both shares are chosen on 112 degraded
+excerpts and 70 queries that were not indexed."""
 MIN_STEPS = 3
 CANDIDATE_VIDEOS = 80
 """Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
@@ -351,8 +352,12 @@ class _Reader:
             chance = self._line_chance(moment.video_id, span.value)
             if chance is not None and windows is not None:
                 value = window_value(comparison.evidence[:, list(span.columns)])
-                chance *= float(np.clip(self.n_places * windows.chance(value), MOST_SUPPORT, 1.0))
-                chance = _judge_contrast(chance, comparison.elsewhere / span.value, self.query.n_seconds)
+                share = comparison.elsewhere / span.value if self.query.n_seconds >= MIN_STEPS else 1.0
+                if self.query.n_seconds >= MIN_STEPS and share > OUT_OF_STEP:
+                    chance = max(chance, 1.0)
+                elif span.value >= self._best_of_others(moment.video_id):
+                    chance *= float(np.clip(self.n_places * windows.chance(value), MOST_SUPPORT, 1.0))
+                    chance *= MOST_SUPPORT if share < CLEARLY_IN_STEP else 1.0
             return replace(moment, percentile=percentile, chance=chance)
         chances = []
         if windows is not None:
@@ -372,6 +377,9 @@ class _Reader:
         own = np.concatenate([np.empty(0, np.float32), *(bests for other, bests in self.bests if other == video_id)])
         far = np.sort(own)[: max(0, len(own) - 2)]  # the moment's own block, and one that it may reach into
         return expected_above(value, np.concatenate([far, *others]))
+
+    def _best_of_others(self, video_id: str) -> float:
+        return max((float(bests.max()) for other, bests in self.bests if other != video_id), default=0.0)
 
     def _evidence(self, cosines: Mapping[str, FloatArray], weights: Mapping[str, FloatArray]) -> FloatArray:
         """(Q, T) from (Q + U, T) cosines: weighted sum of both modalities' standardised similarities.
@@ -621,15 +629,6 @@ def _why_nothing(found: Sequence[Moment], max_chance: float) -> str:
             f"in this archive, and the cut-off is {max_chance:g}; --max-chance raises it"
         )
     return "nothing like this here: no moment reaches --min-visual and --min-audio"
-
-
-def _judge_contrast(chance: float, share: float, n_seconds: int) -> float:
-    """Chance of a line when its video fits `share` as well out of step; shorter queries have no steps to compare."""
-    if n_seconds < MIN_STEPS:
-        return chance
-    if share > OUT_OF_STEP:
-        return max(chance, 1.0)
-    return chance * MOST_SUPPORT if share < CLEARLY_IN_STEP else chance
 
 
 def _best_of_blocks(lines: FloatArray) -> FloatArray:
