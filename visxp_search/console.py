@@ -1,5 +1,6 @@
 """What people see in a terminal: progress on stderr, tables on stdout."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -278,20 +279,23 @@ def print_demo(outcome: DemoOutcome) -> None:
         moment = answer.moment
         table.add_row(
             answer.query.path.name,
-            f"{escape(Path(moment.path).name)} {format_time(moment.start)}-{format_time(moment.end)}",
+            f"{escape(Path(moment.path).name)} {format_time(moment.start)}-{format_time(moment.end)}"
+            if moment
+            else "-",
             answer.found_kind,
-            f"{moment.score:.2f}",
+            f"{moment.score:.2f}" if moment else "-",
             "right" if answer.is_right else f"wrong: {answer.query.kind} was asked for",
         )
     _stdout().print(table)
     n_answers = len(outcome.answers)
     n_right = n_answers - outcome.n_wrong
+    program = "visxp" if shutil.which("visxp") else sys.argv[0]
     print(
         f"\n{n_right} of {n_answers} queries found their kind first, among {outcome.n_seconds} seconds.\n"
         f"\nThe archive lies in {outcome.folder}/archive. Go on with your own files:\n"
-        f"  visxp index add ~/Videos\n"
-        f"  visxp search clip some.mp4 --start 12 --end 18\n"
-        f"  visxp search sound some.wav"
+        f"  {program} index add ~/Videos\n"
+        f"  {program} search clip some.mp4 --start 12 --end 18\n"
+        f"  {program} search sound some.wav"
     )
 
 

@@ -54,7 +54,7 @@ def demo(
                         "query": str(answer.query.path),
                         "kind": answer.query.kind,
                         "found": answer.found_kind,
-                        "moment": moment_to_json(answer.moment),
+                        "moment": moment_to_json(answer.moment) if answer.moment else None,
                     }
                     for answer in outcome.answers
                 ],

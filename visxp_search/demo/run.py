@@ -20,12 +20,12 @@ class Answer:
 
     Attributes:
         query: what was asked with.
-        moment: the best moment.
-        found_kind: the kind that most of the moment shows.
+        moment: the best moment; None if nothing was found.
+        found_kind: the kind that most of the moment shows; empty if nothing was found.
     """
 
     query: DemoQuery
-    moment: Moment
+    moment: Moment | None
     found_kind: str
 
     @property
@@ -89,8 +89,8 @@ def search_demo(
 def ask(index: Index, query: DemoQuery, truth: DemoTruth) -> Answer:
     """Search by picture and sound for a clip, by sound for a sound, and say which kind came first."""
     found = index.search_sound(query.path) if query.path.suffix == ".wav" else index.search_clip(query.path)
-    moment = found[0]
-    return Answer(query=query, moment=moment, found_kind=kind_of(moment, truth))
+    moment = next(iter(found), None)
+    return Answer(query=query, moment=moment, found_kind="" if moment is None else kind_of(moment, truth))
 
 
 def kind_of(moment: Moment, truth: DemoTruth) -> str:
