@@ -134,8 +134,8 @@ def open_media(path: Path, limits: DecodeLimits) -> Iterator[InputContainer]:
     except (FFmpegError, UnicodeError) as exc:
         reason = exc.strerror if isinstance(exc, FFmpegError) else exc
         raise DecodeError(
-            f"{path}: cannot be read as media ({reason}); allowed are the containers {', '.join(CONTAINERS)}; "
-            "is it complete?"
+            f"{path}: cannot be read as media ({reason}); is it complete, and really a video or a sound? "
+            f"{len(CONTAINERS)} containers are known, playlists are none of them"
         ) from exc
 
 
