@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -248,6 +249,19 @@ def test_a_missing_index_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["index", "info", "--index", str(tmp_path / "none")]) == 3
     assert "visxp index add" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_library_of_an_extra_is_named_when_it_is_missing(
+    index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without gradio, `visxp ui` says in one line how to get it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("gradio", "webui")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["ui", "--index", str(index), "--port", "0"]) == 3
+    error = capsys.readouterr().err
+    assert "pip install 'visxp-search[web]'" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

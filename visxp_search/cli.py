@@ -30,6 +30,9 @@ app.command("export")(export)
 app.command("ui")(ui)
 app.command("demo")(demo)
 
+EXTRA_OF = {"gradio": "web", "matplotlib": "train", "sklearn": "train", "tensorboard": "train", "webdataset": "train"}
+"""Library -> the extra of this project that brings it; the rest of the program does without."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 1 done with failures, 2 wrong use, 3 unusable input."""
@@ -44,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message:
             _print_error("UsageError", message, as_json="--json" in arguments)
         return EXIT_WRONG_USE
+    except ModuleNotFoundError as exc:
+        library = (exc.name or "").partition(".")[0]
+        if library not in EXTRA_OF:
+            raise
+        advice = f"this command needs {library}; install it: pip install 'visxp-search[{EXTRA_OF[library]}]'"
+        _print_error("UsageError", advice, as_json="--json" in arguments)
+        return EXIT_UNUSABLE
     except typer.Abort:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
