@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -140,8 +141,16 @@ class _Worker:
         theirs.close()
 
     def begin(self, file: FoundFile, embedder: Embedder) -> None:
+        if not self.process.is_alive():  # it died between files: that is no fault of this one
+            self.pipe.close()
+            self._start()
         self.file = file
-        self.pipe.send(Job(file.path, frame_size=embedder.frame_size, sample_rate_hz=embedder.sample_rate_hz))
+        self.send(Job(file.path, frame_size=embedder.frame_size, sample_rate_hz=embedder.sample_rate_hz))
+
+    def send(self, message: Job | int | None) -> None:
+        """Answer the process. If it has died, `receive` says so next."""
+        with suppress(BrokenPipeError):
+            self.pipe.send(message)
 
     def receive(self) -> Opened | Clips | Finished | Failed:
         """The next message; a process that died is a failed file, and is replaced."""
@@ -211,7 +220,7 @@ class _Run:
         """Decide where to begin: nowhere if this content is done or another worker has it."""
         known = self.records.get(message.video_id)
         if message.video_id in self.in_work or (known is not None and known.status == DONE):
-            worker.pipe.send(None)
+            worker.send(None)
             if known is not None:
                 self.report.duplicates += str(file.path) not in known.paths
                 self.report.skipped += str(file.path) in known.paths
@@ -237,7 +246,7 @@ class _Run:
         worker.record = record
         self._write_record(record)
         self.progress.opened(file.path, message.info.n_seconds, first)
-        worker.pipe.send(first)
+        worker.send(first)
 
     def _store(self, worker: _Worker, file: FoundFile, clips: Sequence[Clip]) -> None:
         record = _record_of(worker)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexer import pipeline
 from indexer.pipeline import AddReport, add_files
 from indexer.plan import FoundFile, Refusal, find_files
 from tests.conftest import RATE, make_film, write_film
@@ -167,28 +168,31 @@ def test_failures_are_recorded_and_the_rest_goes_on(store: Store, tiny_embedder:
     assert store.count() == 3 + records["cut.mkv"].seconds_done
 
 
-def test_a_worker_that_dies_costs_its_file_only(
-    store: Store, tiny_embedder: L3NetEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["_opened", "_leave"])
+def test_a_worker_that_dies_costs_at_most_its_file(
+    store: Store, tiny_embedder: L3NetEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """A decoder that is killed fails the file it was reading; the others are indexed."""
+    """A decoder killed while it waits for an answer fails its file; one killed between files fails none."""
     for name, seed in (("a.mp4", 1), ("b.mp4", 2), ("c.mp4", 3)):
         write_film(tmp_path / name, seed=seed, n_seconds=3)
-    from indexer import pipeline
+    act = getattr(pipeline._Run, moment)
 
-    opened = pipeline._Run._opened
-
-    def kill_the_second(run: object, worker: object, file: FoundFile, message: object) -> None:
-        opened(run, worker, file, message)  # type: ignore[arg-type]
+    def kill_at_the_second(run: object, worker: pipeline._Worker, file: FoundFile, *message: object) -> None:
         if file.path.name == "b.mp4":
-            os.kill(worker.process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
-            worker.process.join()  # type: ignore[attr-defined]
+            assert worker.process.pid is not None
+            os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.join()
+        act(run, worker, file, *message)
 
-    monkeypatch.setattr(pipeline._Run, "_opened", kill_the_second)
-    # The pipe holds what a short file sends, so the loss shows only with blocks larger than the pipe.
+    monkeypatch.setattr(pipeline._Run, moment, kill_at_the_second)
     report = _add(store, tiny_embedder, tmp_path, workers=1)
-    assert report.indexed + len(report.failures) == 3
-    assert report.indexed >= 2
-    assert all(path.name == "b.mp4" and "decoder died" in reason for path, reason in report.failures)
+    failed = [path.name for path, reason in report.failures if "decoder died" in reason]
+    assert failed == (["b.mp4"] if moment == "_opened" else [])
+    assert report.indexed == 3 - len(failed)
+    assert store.count_videos(DONE) == report.indexed
+    monkeypatch.undo()
+    assert _add(store, tiny_embedder, tmp_path).failures == []
+    assert (store.count_videos(DONE), store.count()) == (3, 9)
 
 
 def test_what_was_begun_is_completed(store: Store, tiny_embedder: L3NetEmbedder, films: Path) -> None:
