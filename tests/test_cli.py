@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,17 +252,29 @@ def test_a_missing_index_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("library", ["gradio", "uvicorn"])
 def test_a_library_of_an_extra_is_named_when_it_is_missing(
-    index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
-    """Without gradio, `visxp ui` says in one line how to get it."""
+    """Without what the page stands on, `visxp ui` says in one line how to get it."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("gradio", "webui")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setitem(sys.modules, library, None)
     assert main(["ui", "--index", str(index), "--port", "0"]) == 3
     error = capsys.readouterr().err
     assert "pip install 'visxp-search[web]'" in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_reader_that_leaves_is_no_error(index: Path) -> None:
+    """With stdout closed by its reader, as by `| head`, the command ends without a word (Typer exits 1)."""
+    command = [sys.executable, "-m", "visxp_search.cli", "index", "ls", "--json", "--index", str(index)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), errors) == (1, "")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ to stderr.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -30,7 +29,10 @@ app.command("export")(export)
 app.command("ui")(ui)
 app.command("demo")(demo)
 
-EXTRA_OF = {"gradio": "web", "matplotlib": "train", "sklearn": "train", "tensorboard": "train", "webdataset": "train"}
+EXTRA_OF = {
+    **dict.fromkeys(("fastapi", "gradio", "starlette", "uvicorn"), "web"),
+    **dict.fromkeys(("matplotlib", "sklearn", "tensorboard", "webdataset"), "train"),
+}
 """Library -> the extra of this project that brings it; the rest of the program does without."""
 
 
@@ -56,9 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_UNUSABLE
     except typer.Abort:
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
     if code == EXIT_INTERRUPTED:
         print("interrupted; nothing is lost, run the same command again to go on", file=sys.stderr)
     return code if isinstance(code, int) else EXIT_DONE
