@@ -262,7 +262,7 @@ def test_a_library_of_an_extra_is_named_when_it_is_missing(
     monkeypatch.setitem(sys.modules, library, None)
     assert main(["ui", "--index", str(index), "--port", "0"]) == 3
     error = capsys.readouterr().err
-    assert "pip install 'visxp-search[web]'" in error
+    assert "pip install -c requirements.lock -e '.[web]'" in error
     assert len(error.strip().splitlines()) == 1
 
 

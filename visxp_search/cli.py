@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         library = (exc.name or "").partition(".")[0]
         if library not in EXTRA_OF:
             raise
-        advice = f"this command needs {library}; install it: pip install 'visxp-search[{EXTRA_OF[library]}]'"
+        extra = EXTRA_OF[library]
+        advice = (
+            f"this command needs {library}, which the extra {extra!r} brings; "
+            f"in the project's folder: pip install -c requirements.lock -e '.[{extra}]'"
+        )
         _print_error("UsageError", advice, as_json="--json" in arguments)
         return EXIT_UNUSABLE
     except typer.Abort:
