@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.config import JointConfig, Recipe, WarmstartConfig
+from training.config import Recipe, WarmstartConfig
 from training.corpus import is_held_out
 from visxp_search.encoders import AudioConfig, VisualConfig
 from visxp_search.render import write_audio, write_image, write_video
@@ -25,13 +25,10 @@ def tiny_recipe(*, epochs: int = 2) -> Recipe:
     return Recipe(
         visual=VisualConfig(frame_size=32, base_channels=4, blocks=(1, 1, 1, 1), embedding=16),
         audio=AudioConfig(channels=(4, 4, 8, 8), hidden=8, embedding=16),
-        warmstart_visual=WarmstartConfig(
-            epochs, 8, 2e-3, 0.02, {"warmstart/features": 1.0, "warmstart/relations": 1.0}
-        ),
+        warmstart_visual=WarmstartConfig(epochs, 8, 2e-3, 0.02, {"warmstart/features": 1.0, "warmstart/classes": 0.1}),
         warmstart_audio=WarmstartConfig(
             epochs, 8, 2e-3, 0.02, {"warmstart/features": 1.0, "warmstart/classes": 1.0}, 0.5
         ),
-        joint=JointConfig(epochs=2, batch_size=8, dimensions=8),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.corpus import tiny_recipe, write_corpus
-from training import baselines, degrade, metrics
+from training import degrade, metrics
 from training.config import AvcConfig, SelfLabelConfig, recipe_to_json
 from training.package import package_checkpoint
 from visxp_search.checkpoint import Architecture, Networks, load_checkpoint, save_checkpoint
@@ -40,11 +40,13 @@ def test_run_makes_all_stages_and_a_package(trained: Path) -> None:
         assert load_checkpoint(trained / "run" / f"checkpoint_{stage}").checkpoint_id
         assert (trained / "run" / f"evaluation_{stage}" / "report.html").is_file()
     package = load_checkpoint(trained / "out")
-    assert package.provenance["stages"] == ["warmstart", "joint", "avc", "selflabel"]
+    assert package.provenance["stages"] == ["warmstart", "avc", "selflabel"]
     assert package.checkpoint_id == load_checkpoint(trained / "run" / "checkpoint_selflabel").checkpoint_id
     card = (trained / "out" / "README.md").read_text()
     assert "| fusion network |" in card
     assert "2 clusterings of 3 clusters" in card
+    stages = card.split("## What each stage adds")[1].split("## Limits")[0].strip().splitlines()
+    assert [line.split(" | ")[0] for line in stages[2:]] == ["| warmstart", "| avc", "| selflabel"]
 
 
 def test_evaluation_has_baselines_and_intervals_in_every_table(trained: Path) -> None:
@@ -60,6 +62,9 @@ def test_evaluation_has_baselines_and_intervals_in_every_table(trained: Path) ->
         "Clusters",
         "Same moment, by picture",
         "Same moment, by sound",
+        "Neighbours of the teacher",
+        "Photographs",
+        "Sound files",
     ]
     for table in evaluation["tables"]:
         assert any("untrained" in row["name"] for row in table["rows"])
@@ -85,9 +90,9 @@ def test_package_refuses_foreign_measures_and_big_weights(trained: Path, tmp_pat
     """An evaluation of another checkpoint, and weights above the limit, are refused with the reason."""
     other = trained / "run" / "evaluation_avc" / "evaluation.json"
     with pytest.raises(UsageError, match="evaluate this one first"):
-        package_checkpoint(trained / "run" / "checkpoint_selflabel", tmp_path, evaluation=other)
+        package_checkpoint(trained / "run" / "checkpoint_selflabel", tmp_path, evaluations=[other])
     with pytest.raises(UsageError, match="more than"):
-        package_checkpoint(trained / "out", tmp_path, evaluation=None, max_megabytes=0.001)
+        package_checkpoint(trained / "out", tmp_path, evaluations=[], max_megabytes=0.001)
 
 
 def test_embedder_tells_pseudo_labels_only_where_they_were_learned(trained: Path) -> None:
@@ -142,17 +147,6 @@ def test_bootstrap_interval_holds_the_value_and_narrows_with_groups() -> None:
     assert alone["low"] < alone["value"] < alone["high"]
     assert copies["high"] - copies["low"] > 3 * (alone["high"] - alone["low"])
     assert metrics.bootstrap_mean(np.full(3, np.nan, np.float32), np.array(["a", "b", "c"])) is None
-
-
-def test_label_retrieval_matches_the_older_measures() -> None:
-    """R@1 is 1-NN accuracy and mAP the mean average precision where every label is found in other groups."""
-    random = np.random.default_rng(2)
-    embeddings = baselines.centre_and_normalise(random.standard_normal((30, 5)).astype(np.float32))
-    labels, groups = np.array(["a", "b", "c"] * 10), np.arange(30).astype(np.str_)
-    scores = metrics.label_retrieval(embeddings, labels, groups)
-    assert scores["R@1"].mean() == pytest.approx(metrics.nearest_neighbour_accuracy(embeddings, labels, groups))
-    assert scores["mAP"].mean() == pytest.approx(metrics.mean_average_precision(embeddings, labels, groups))
-    assert (scores["R@1"] <= scores["R@5"]).all()
 
 
 def test_same_moment_counts_ties_as_lost() -> None:

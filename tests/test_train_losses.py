@@ -23,22 +23,6 @@ def test_feature_loss_is_one_minus_the_mean_cosine(n: int, random: torch.Generat
     assert losses.feature_loss(a, b).item() == pytest.approx(slow, abs=1e-6)
 
 
-@pytest.mark.parametrize("n", [2, 3, 6])
-def test_relation_loss_compares_cosines_of_centred_rows(n: int, random: torch.Generator) -> None:
-    """The relation loss equals the mean squared difference of cosines over ordered pairs of different rows."""
-    a, b = torch.randn(n, 5, generator=random).numpy(), torch.randn(n, 9, generator=random).numpy()
-    a0, b0 = a - a.mean(axis=0), b - b.mean(axis=0)
-    slow = []
-    for i in range(n):
-        for j in range(n):
-            if i != j:
-                cosine_a = a0[i] @ a0[j] / np.linalg.norm(a0[i]) / np.linalg.norm(a0[j])
-                cosine_b = b0[i] @ b0[j] / np.linalg.norm(b0[i]) / np.linalg.norm(b0[j])
-                slow.append((cosine_a - cosine_b) ** 2)
-    measured = losses.relation_loss(torch.from_numpy(a), torch.from_numpy(b)).item()
-    assert measured == pytest.approx(np.mean(slow), abs=1e-5)
-
-
 def test_class_score_loss_is_mean_binary_cross_entropy(random: torch.Generator) -> None:
     """The class score loss equals -(s log p + (1 - s) log(1 - p)) averaged over all cells."""
     logits, scores = torch.randn(4, 6, generator=random), torch.rand(4, 6, generator=random)

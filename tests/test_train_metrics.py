@@ -24,24 +24,25 @@ def rank_others(embeddings: np.ndarray, groups: np.ndarray, row: int) -> list[in
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nearest_neighbour_accuracy_matches_brute_force(seed: int) -> None:
-    """1-NN accuracy counts rows whose most similar row of another group carries their label."""
+def test_label_retrieval_matches_brute_force(seed: int) -> None:
+    """R@k asks whether one of the first k carries the label; mAP averages the precision at each relevant rank."""
     embeddings, labels, groups = draw(seed)
-    slow = np.mean([labels[rank_others(embeddings, groups, row)[0]] == labels[row] for row in range(len(labels))])
-    assert metrics.nearest_neighbour_accuracy(embeddings, labels, groups) == pytest.approx(slow)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_mean_average_precision_matches_brute_force(seed: int) -> None:
-    """MAP averages, over rows, the precision at each relevant rank among rows of other groups."""
-    embeddings, labels, groups = draw(seed)
-    slow = []
+    scores = metrics.label_retrieval(embeddings, labels, groups)
     for row in range(len(labels)):
         relevant = [labels[other] == labels[row] for other in rank_others(embeddings, groups, row)]
         precisions = [sum(relevant[: rank + 1]) / (rank + 1) for rank, hit in enumerate(relevant) if hit]
-        if precisions:
-            slow.append(np.mean(precisions))
-    assert metrics.mean_average_precision(embeddings, labels, groups) == pytest.approx(np.mean(slow))
+        assert scores["mAP"][row] == pytest.approx(np.mean(precisions))
+        for k in (1, 5, 10):
+            assert scores[f"R@{k}"][row] == any(relevant[:k])
+
+
+def test_a_label_that_nothing_else_carries_has_no_score() -> None:
+    """A row without any relevant row is left out, not counted as lost."""
+    embeddings, labels, groups = draw(0)
+    labels = np.array(["z", *labels[1:]])
+    scores = metrics.label_retrieval(embeddings, labels, groups)
+    assert np.isnan(scores["mAP"][0])
+    assert np.isfinite(scores["mAP"][1:]).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -53,25 +54,17 @@ def test_neighbour_overlap_matches_brute_force(seed: int) -> None:
         len(set(rank_others(embeddings, groups, row)[:5]) & set(rank_others(reference, groups, row)[:5])) / 5
         for row in range(len(groups))
     ]
-    assert metrics.neighbour_overlap(embeddings, reference, groups, k=5) == pytest.approx(np.mean(slow))
-    assert metrics.neighbour_overlap(embeddings, embeddings, groups, k=5) == 1
+    assert metrics.overlap_scores(embeddings, reference, groups, k=5).mean() == pytest.approx(np.mean(slow))
+    assert (metrics.overlap_scores(embeddings, embeddings, groups, k=5) == 1).all()
 
 
-def test_paired_recall_has_its_bounds_and_its_chance() -> None:
-    """Equal embeddings are always found; unrelated ones at chance, k of the number of groups."""
+def test_paired_ranks_have_their_bounds_and_their_chance() -> None:
+    """Equal embeddings are always first; unrelated ones among the first k at chance, k of the number of groups."""
     random = np.random.default_rng(0)
     embeddings = random.standard_normal((400, 64)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     groups = np.array([f"g{row % 40}" for row in range(400)])
-    assert metrics.paired_recall(embeddings, embeddings, groups, k=1) == 1
+    assert (metrics.paired_ranks(embeddings, embeddings, groups) == 1).all()
     unrelated = random.permutation(embeddings)
-    assert metrics.paired_recall(embeddings, unrelated, groups, k=10) == pytest.approx(10 / 40, abs=0.08)
-
-
-def test_measures_of_nothing_are_nan() -> None:
-    """Without any row there is no number, and no exception."""
-    empty, words = np.zeros((0, 4), np.float32), np.zeros(0, np.str_)
-    assert np.isnan(metrics.nearest_neighbour_accuracy(empty, words, words))
-    assert np.isnan(metrics.mean_average_precision(empty, words, words))
-    assert np.isnan(metrics.neighbour_overlap(empty, empty, words))
-    assert np.isnan(metrics.paired_recall(empty, empty, words, k=1))
+    found = metrics.paired_ranks(embeddings, unrelated, groups) <= 10
+    assert found.mean() == pytest.approx(10 / 40, abs=0.08)

@@ -11,7 +11,7 @@ import webdataset
 
 from tests.corpus import KINDS, SAMPLE_RATE_HZ, draw_waveform, name_group
 from training import prepare
-from training.data import load_pairs
+from training.data import load_material
 from training.prepare import prepare_shards
 from training.sources import Video, find_layout, list_videos
 from visxp_search.cli import main
@@ -78,10 +78,10 @@ def test_report_counts_what_is_there(videos: list[Video], tmp_path: Path) -> Non
 def test_clips_are_those_of_the_decoder(videos: list[Video], tmp_path: Path) -> None:
     """A pair read from shards is the decoder's clip: the same sound to 16 bits, the same picture to JPEG."""
     prepare_all(videos, tmp_path / "shards")
-    pairs, rehearsal = load_pairs(
-        tmp_path / "shards", cache=None, sample_rate_hz=SAMPLE_RATE_HZ, progress=lambda *_: None
-    )
-    assert rehearsal is None
+    material = load_material(tmp_path / "shards", cache=None, sample_rate_hz=SAMPLE_RATE_HZ, progress=lambda *_: None)
+    pairs = material.pairs
+    assert material.rehearsal is None
+    assert not material.examples
     row = int(np.flatnonzero((pairs.files == "1.mp4") & (pairs.seconds == 2))[0])
     clip = list(decode_clips(videos[1].path, frame_size=144, sample_rate_hz=SAMPLE_RATE_HZ))[2]
     assert clip.frame is not None
@@ -92,7 +92,7 @@ def test_clips_are_those_of_the_decoder(videos: list[Video], tmp_path: Path) -> 
     assert pairs.held_out[pairs.files == "2.mp4"].all()
     assert not pairs.held_out[pairs.files == "1.mp4"].any()
     with pytest.raises(UsageError, match="24000"):
-        load_pairs(tmp_path / "shards", cache=None, sample_rate_hz=16_000, progress=lambda *_: None)
+        load_material(tmp_path / "shards", cache=None, sample_rate_hz=16_000, progress=lambda *_: None)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector

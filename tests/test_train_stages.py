@@ -16,7 +16,7 @@ from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
 from training import avc, labelling, selflabel
 from training.avc import find_negatives, train_avc
 from training.config import AvcConfig, Recipe, SelfLabelConfig, recipe_to_json
-from training.data import load_pairs
+from training.data import load_material
 from training.distributed import Workers
 from training.pairs import Pairs, Rehearsal, plan_epoch, set_centres
 from training.selflabel import train_selflabel
@@ -55,7 +55,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def data(corpus: tuple[Path, Path]) -> tuple[Pairs, Rehearsal | None]:
     """Its pairs and what is rehearsed."""
-    return load_pairs(corpus[0], cache=corpus[1], sample_rate_hz=SAMPLE_RATE_HZ, progress=lambda *_: None)
+    material = load_material(corpus[0], cache=corpus[1], sample_rate_hz=SAMPLE_RATE_HZ, progress=lambda *_: None)
+    return material.pairs, material.rehearsal
 
 
 @pytest.fixture

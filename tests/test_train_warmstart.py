@@ -1,4 +1,4 @@
-"""Tests of the warm start on a tiny corpus: whole command, resume, refusals, and the joint heads."""
+"""Tests of the warm start on a tiny corpus: whole command, resume and refusals."""
 
 import csv
 import json
@@ -10,10 +10,8 @@ import torch
 
 from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
 from training import state, warmstart
-from training.config import JointConfig, recipe_from_file, recipe_to_json
+from training.config import recipe_from_file, recipe_to_json
 from training.corpus import Examples, load_examples, match_pairs
-from training.joint import train_joint
-from training.losses import contrastive_loss
 from training.warmstart import train_warmstart
 from visxp_search.checkpoint import load_checkpoint
 from visxp_search.cli import main
@@ -129,11 +127,37 @@ def test_command_trains_and_writes_a_checkpoint(
         }
 
 
+def test_encoders_can_be_trained_one_by_one(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--only` for one encoder, then for the other, then neither: the checkpoint is that of a single run."""
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(recipe_to_json(tiny_recipe(epochs=1))))
+
+    def train(name: str, *options: str) -> str:
+        folders = [
+            "--out",
+            str(tmp_path / name),
+            "--run",
+            str(tmp_path / f"run_{name}"),
+            "--cache",
+            str(tmp_path / "c"),
+        ]
+        arguments = ["train", "warmstart", str(corpus), *folders, "--recipe", str(recipe), "--threads", "1", "--json"]
+        assert main([*arguments, *options]) == 0
+        return str(json.loads(capsys.readouterr().out).get("checkpoint", ""))
+
+    assert not train("parts", "--only", "visual")
+    assert not train("parts", "--only", "audio")
+    assert not (tmp_path / "parts").exists()
+    assert train("parts") == train("whole")
+
+
 def test_wrong_use_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that is no corpus, a recipe that is none and a run of other settings end with code 2 and the reason."""
     options = ["--out", str(tmp_path / "o"), "--run", str(tmp_path / "r"), "--cache", str(tmp_path / "c")]
     assert main(["train", "warmstart", str(tmp_path), *options]) == 2
     assert "manifest.csv" in capsys.readouterr().err
+    assert main(["train", "warmstart", str(tmp_path), *options, "--only", "smell"]) == 2
+    assert "visual or audio" in capsys.readouterr().err
     (tmp_path / "recipe.json").write_text('{"seed": 0, "magic": {}}')
     assert main(["train", "warmstart", str(tmp_path), *options, "--recipe", str(tmp_path / "recipe.json")]) == 2
     assert "does not fit" in capsys.readouterr().err
@@ -147,22 +171,3 @@ def test_recipe_survives_its_file(tmp_path: Path) -> None:
     assert recipe_from_file(path) == recipe
     with pytest.raises(UsageError, match="cannot be read"):
         recipe_from_file(tmp_path / "absent.json")
-
-
-def test_joint_training_brings_pairs_together() -> None:
-    """Joint training ends with a lower contrastive loss than its first heads have, and is the same each time."""
-    random = np.random.default_rng(0)
-    shared = random.standard_normal((60, 4)).astype(np.float32)
-    visual = shared @ random.standard_normal((4, 12)).astype(np.float32)
-    audio = shared @ random.standard_normal((4, 10)).astype(np.float32)
-    groups = np.array([f"g{row // 3}" for row in range(60)])
-
-    def measure(epochs: int) -> float:
-        config = JointConfig(epochs=epochs, batch_size=16, dimensions=4)
-        heads = train_joint(visual, audio, groups, config, seed=0, progress=lambda *_: None)
-        with torch.inference_mode():
-            projected = [head(torch.from_numpy(rows)) for head, rows in zip(heads, (visual, audio), strict=True)]
-        return contrastive_loss(projected[0], projected[1], temperature=0.1).item()
-
-    assert measure(40) < 0.7 * measure(1)
-    assert measure(3) == measure(3)

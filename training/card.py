@@ -14,6 +14,18 @@ STAGES = {
     "clustering network, by each modality alone and by the encoders",
 }
 
+SUMMARY = {
+    "correspondence": ("Correspondence", "joint space", "accuracy"),
+    "sound finds picture, R@10": ("Across modalities", "sound finds picture, this checkpoint", "R@10"),
+    "picture finds sound, R@10": ("Across modalities", "picture finds sound, this checkpoint", "R@10"),
+    "teacher's neighbours": ("Neighbours of the teacher", "this checkpoint", "all"),
+    "photographs, mAP": ("Photographs", "this checkpoint", "mAP"),
+    "sound files, mAP": ("Sound files", "this checkpoint", "mAP"),
+    "k-means, NMI": ("Clusters", "k-means, this checkpoint", "NMI"),
+    "pseudo-labels, NMI": ("Clusters", "pseudo-labels, head 0", "NMI"),
+}
+"""Column of the table of stages -> (table, row, measure) of an evaluation."""
+
 
 def write_card(provenance: Mapping[str, Any], networks: Networks) -> str:
     """The card as Markdown with the front matter that model hubs read."""
@@ -52,7 +64,7 @@ The full recipe stands in `config.json`.
 
 One run, seed {provenance.get("recipe", {}).get("seed", "not recorded")}.
 
-## Limits
+{_describe_stages(provenance)}## Limits
 
 Trained on little data: what a moment *is* (a dog, a drum) is told coarsely. It tells looks and sounds apart well enough
 to find the same footage again and its near relatives; do not read meaning into small differences of score. Speech is
@@ -95,8 +107,6 @@ def _describe_data(provenance: Mapping[str, Any]) -> str:
 def _describe_measures(provenance: Mapping[str, Any]) -> str:
     if "evaluation" in provenance:
         return _evaluation_tables(provenance["evaluation"])
-    if "metrics" in provenance:
-        return "After the warm start:\n\n" + _warmstart_table(provenance["metrics"])
     return "Not measured; run `visxp train evaluate`."
 
 
@@ -120,27 +130,24 @@ def format_cell(cell: Mapping[str, float] | None) -> str:
     return f"{cell['value']:.3f} ({cell['low']:.2f}-{cell['high']:.2f})"
 
 
-def _warmstart_table(metrics: Mapping[str, Any]) -> str:
-    visual, audio, joint = metrics["visual"], metrics["audio"], metrics["joint"]
-    cells = [
-        (f"sounds, {audio['files']} files of {audio['labels']} labels: 1-NN", *_three(audio, "1-NN")),
-        ("the same: mAP", *_three(audio, "mAP")),
-        (
-            f"{visual['rows']} pictures: share of the teacher's 10 nearest of other groups found",
-            f"{visual['neighbour_overlap@10']:.3f}",
-            f"{visual['untrained_neighbour_overlap@10']:.3f}",
-            "1",
-        ),
-    ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
-    return f"""| what | this checkpoint | same network, untrained | teacher |
-| --- | --- | --- | --- |
-{table}
-
-Sound finds its picture among {joint["groups"]} groups (one second of each), R@10: {joint["sound_to_picture_R@10"]:.2f};
-picture finds its sound: {joint["picture_to_sound_R@10"]:.2f}; chance {min(1.0, 10 / max(joint["groups"], 1)):.2f}."""
+def summarise(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The few cells of an evaluation that tell one stage from another; None where it has no such cell."""
+    cells: dict[str, Any] = {}
+    for column, (title, name, measure) in SUMMARY.items():
+        rows = [row for table in evaluation["tables"] if table["title"] == title for row in table["rows"]]
+        cells[column] = next((row["values"].get(measure) for row in rows if row["name"] == name), None)
+    return cells
 
 
-def _three(measured: Mapping[str, Any], name: str) -> tuple[str, str, str]:
-    values = (measured[name], measured["untrained"][name], measured["teacher"][name])
-    return f"{values[0]:.3f}", f"{values[1]:.3f}", f"{values[2]:.3f}"
+def _describe_stages(provenance: Mapping[str, Any]) -> str:
+    """What each stage adds: the same measures of the checkpoints before this one."""
+    if "earlier" not in provenance:
+        return ""
+    own = {"stages": provenance["evaluation"]["stages"], **summarise(provenance["evaluation"])}
+    columns = [name for name in SUMMARY if any(stage[name] for stage in [*provenance["earlier"], own])]
+    lines = ["## What each stage adds", "", "| after | " + " | ".join(columns) + " |"]
+    lines.append("| " + " | ".join(["---"] * (len(columns) + 1)) + " |")
+    for stage in [*provenance["earlier"], own]:
+        cells = [f"{stage[name]['value']:.3f}" if stage[name] else "-" for name in columns]
+        lines.append("| " + " | ".join([stage["stages"][-1], *cells]) + " |")
+    return "\n".join([*lines, "", ""])

@@ -39,27 +39,6 @@ class WarmstartConfig:
 
 
 @dataclass(frozen=True)
-class JointConfig:
-    """The contrastive projection of both modalities into the joint space, encoders frozen.
-
-    Attributes:
-        epochs: passes over the seconds that have picture and sound.
-        batch_size: groups a step; one second is drawn from each, so negatives come from other groups.
-        learning_rate: peak of the one-cycle schedule.
-        weight_decay: of AdamW.
-        dimensions: J.
-        temperature: of the contrastive loss.
-    """
-
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    dimensions: int = 128
-    temperature: float = 0.1
-
-
-@dataclass(frozen=True)
 class AvcConfig:
     """Audio-visual correspondence, with the contrastive projection into the joint space.
 
@@ -70,6 +49,7 @@ class AvcConfig:
         learning_rate: of the heads; peak of the one-cycle schedule.
         encoder_learning_rate: of the encoders.
         weight_decay: of AdamW.
+        joint: J, length of embeddings in the joint space.
         fusion_hidden: units of the fusion network's hidden layer.
         temperature: of the contrastive loss.
         hard_negatives: whether another second of the same video is a negative too.
@@ -81,16 +61,17 @@ class AvcConfig:
     epochs: int = 8
     batch_size: int = 64
     batches_per_step: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     encoder_learning_rate: float = 1e-4
     weight_decay: float = 0.05
+    joint: int = 128
     fusion_hidden: int = 128
     temperature: float = 0.1
     hard_negatives: bool = False
     freeze_norm: bool = True
     rehearsal: int = 32
     loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"avc/correspondence": 1.0, "avc/contrastive": 0.3, "avc/anchor": 5.0}
+        default_factory=lambda: {"avc/correspondence": 1.0, "avc/contrastive": 1.0, "avc/anchor": 5.0}
     )
 
 
@@ -140,7 +121,7 @@ class SelfLabelConfig:
             "selflabel/regularisation": 0.02,
             "selflabel/anchor": 5.0,
             "avc/correspondence": 0.5,
-            "avc/contrastive": 0.3,
+            "avc/contrastive": 0.5,
         }
     )
 
@@ -155,25 +136,25 @@ class Recipe:
     audio: AudioConfig = field(default_factory=AudioConfig)
     warmstart_visual: WarmstartConfig = field(
         default_factory=lambda: WarmstartConfig(
-            epochs=14,
+            epochs=32,
             batch_size=64,
             learning_rate=2e-3,
-            weight_decay=0.02,
+            weight_decay=0.05,
             loss_weights={"warmstart/features": 1.0, "warmstart/classes": 0.1},
             warmup=0.1,
         )
     )
     warmstart_audio: WarmstartConfig = field(
         default_factory=lambda: WarmstartConfig(
-            epochs=16,
+            epochs=30,
             batch_size=64,
-            learning_rate=2.5e-3,
-            weight_decay=0.02,
-            loss_weights={"warmstart/features": 1.0, "warmstart/relations": 2.0, "warmstart/classes": 20.0},
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            loss_weights={"warmstart/features": 1.0, "warmstart/classes": 20.0},
             mixup=0.5,
+            warmup=0.1,
         )
     )
-    joint: JointConfig = field(default_factory=JointConfig)
     avc: AvcConfig = field(default_factory=AvcConfig)
     selflabel: SelfLabelConfig = field(default_factory=SelfLabelConfig)
 
@@ -213,7 +194,6 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
         "audio": AudioConfig,
         "warmstart_visual": WarmstartConfig,
         "warmstart_audio": WarmstartConfig,
-        "joint": JointConfig,
         "avc": AvcConfig,
         "selflabel": SelfLabelConfig,
     }

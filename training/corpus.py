@@ -1,7 +1,7 @@
 """The training corpus as arrays: one row per (file, second) that the teachers describe.
 
 A corpus folder holds media, `manifest.csv` (file, kind, source, licence, label, group) and `teachers.npz` (features of
-pretrained networks per file and second). Its media are decoded once into two memory-mapped arrays in a cache folder.
+pretrained networks per file and second). Its media are decoded once into two arrays in a cache folder.
 Files of one *group* are versions of the same footage and stay on one side of every split.
 """
 
@@ -21,6 +21,8 @@ from visxp_search.errors import UsageError
 
 CACHED_FRAME_SIZE = 144
 """Side of cached pictures: room for random crops above the encoder's own size."""
+MOST_BYTES_IN_MEMORY = 4 << 30
+"""Decoded media up to this size are read into memory; larger ones are memory-mapped."""
 HELD_OUT_ONE_IN = 12
 """One group in so many is held out, decided by the hash of its name."""
 
@@ -36,7 +38,7 @@ class Examples:
         seconds: t of each row.
         groups: group of each file.
         labels: label of each file, for evaluation only.
-        inputs: (N, 3, S, S) uint8 pictures or (N, sample_rate_hz) int16 waveforms, memory-mapped.
+        inputs: (N, 3, S, S) uint8 pictures or (N, sample_rate_hz) int16 waveforms.
         features: (N, T) float32 teacher features.
         classes: (N, R) int64 best classes of the picture teacher, or (N, C) uint8 scores times 255 of the sound
             teacher.
@@ -97,7 +99,8 @@ def load_examples(
     path = cache / ("frames.npy" if modality == "visual" else "waveforms.npy")
     if not path.is_file():
         _decode_rows(corpus, files, seconds, path, sample_rate_hz=sample_rate_hz, progress=progress)
-    inputs = np.load(path, mmap_mode="r")
+    # A random order over a memory map reads the disk for every step once the system drops its pages.
+    inputs = np.load(path, mmap_mode=None if path.stat().st_size <= MOST_BYTES_IN_MEMORY else "r")
     if len(inputs) != len(files):
         raise UsageError(f"{path} has {len(inputs)} rows, the corpus {len(files)}; delete the file to make it anew")
     return Examples(

@@ -18,7 +18,9 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import RidgeClassifier
 
 from training.baselines import colour_histograms, mfcc_statistics
+from training.data import Material
 from training.degrade import OF_FRAMES, OF_WAVEFORMS
+from training.evaluate_corpus import measure_corpus
 from training.metrics import bootstrap_clustering, bootstrap_mean, label_retrieval, paired_ranks, same_moment_found
 from training.pairs import Pairs, Rows, embed_frames, embed_waveforms, set_centres
 from visxp_search.checkpoint import Checkpoint, Networks, load_checkpoint
@@ -83,13 +85,13 @@ class Shown:
 
 
 def evaluate(
-    checkpoint_path: Path, pairs: Pairs, *, seed: int, device: torch.device, progress: Progress
+    checkpoint_path: Path, material: Material, *, seed: int, device: torch.device, progress: Progress
 ) -> tuple[dict[str, Any], Shown]:
     """Measure a checkpoint on the held-out pairs.
 
     Args:
         checkpoint_path: a checkpoint folder.
-        pairs: with held-out groups; training groups serve linear probes and thresholds.
+        material: with held-out groups; training groups serve linear probes and thresholds.
         seed: of the untrained network, negatives and draws.
         device: where to compute.
         progress: called with (what, steps done, steps in all).
@@ -100,7 +102,7 @@ def evaluate(
     Raises:
         UsageError: If fewer than two groups are held out.
     """
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint, pairs = load_checkpoint(checkpoint_path), material.pairs
     held_out = _spread(np.flatnonzero(pairs.held_out), MAX_HELD_OUT)
     training = _spread(pairs.training_rows, MAX_TRAINING)
     if len(set(pairs.groups[held_out].tolist())) < 2:
@@ -131,9 +133,13 @@ def evaluate(
     tables = []
     for number, measure in enumerate(measurements, start=1):
         tables.append(measure())
-        progress("evaluate", number, len(measurements))
+        progress("evaluate", number, len(measurements) + 1)
+    if material.examples:
+        tables += measure_corpus(checkpoint.networks, blank, material.examples, device=device)
+    progress("evaluate", len(measurements) + 1, len(measurements) + 1)
     evaluation = {
         "checkpoint": checkpoint.checkpoint_id,
+        "stages": checkpoint.provenance.get("stages", []),
         "seed": seed,
         "held_out": {"seconds": len(held_out), "groups": len(set(rated.groups.tolist()))},
         "training": {"seconds": len(training), "groups": len(set(rated.train_groups.tolist()))},

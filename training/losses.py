@@ -2,7 +2,6 @@
 
 References:
     [hinton2015] Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531.
-    [tung2019] Similarity-Preserving Knowledge Distillation, 2019, arXiv:1907.09682.
     [arandjelovic2017] Look, Listen and Learn, 2017, arXiv:1705.08168.
     [asano2020] Self-labelling via simultaneous clustering and representation learning, 2020, arXiv:1911.05371.
     [bardes2021] VICReg: Variance-Invariance-Covariance Regularization, 2021, arXiv:2105.04906.
@@ -28,27 +27,6 @@ def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
 def feature_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean over the batch of 1 - cosine of predicted and target features, both (B, D). In [0, 2]."""
     return (1 - F.cosine_similarity(predicted.float(), target.float(), dim=1)).mean()
-
-
-def relation_loss(embedding: Tensor, target: Tensor) -> Tensor:
-    """How far the similarities among a batch are from those of the targets.
-
-    The idea of [tung2019] eq. (1)-(2): examples that are alike for the teacher should be alike for the student. We
-    compare cosine similarities of centred rows by their mean squared difference, where the paper normalises rows of the
-    Gram matrix.
-
-    Args:
-        embedding: (B, D) student features.
-        target: (B, T) teacher features; T need not equal D.
-
-    Returns:
-        Mean over pairs of different examples of the squared difference of cosines.
-    """
-    student = F.normalize(embedding.float() - embedding.float().mean(dim=0), dim=1)
-    teacher = F.normalize(target.float() - target.float().mean(dim=0), dim=1)
-    difference = student @ student.T - teacher @ teacher.T
-    n = len(difference)
-    return difference.fill_diagonal_(0).square().sum() / (n * (n - 1))
 
 
 def class_score_loss(logits: Tensor, scores: Tensor) -> Tensor:

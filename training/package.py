@@ -1,10 +1,11 @@
 """The checkpoint that is handed out: trained networks with their evaluation and card, small enough."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.card import write_card
+from training.card import summarise, write_card
 from visxp_search.checkpoint import load_checkpoint, save_checkpoint
 from visxp_search.errors import UsageError
 
@@ -12,14 +13,15 @@ MAX_MEGABYTES = 20.0
 
 
 def package_checkpoint(
-    checkpoint: Path, out: Path, *, evaluation: Path | None, max_megabytes: float = MAX_MEGABYTES
+    checkpoint: Path, out: Path, *, evaluations: Sequence[Path], max_megabytes: float = MAX_MEGABYTES
 ) -> dict[str, Any]:
     """Write a checkpoint anew with what was measured of it, in `config.json` and in the card.
 
     Args:
         checkpoint: the last stage's folder.
         out: the folder to write, in Hugging Face layout.
-        evaluation: `evaluation.json` of this very checkpoint, or None to say that nothing was measured.
+        evaluations: `evaluation.json` of this very checkpoint, those of earlier stages before it; none to say that
+            nothing was measured.
         max_megabytes: refuse to write a bigger one.
 
     Returns:
@@ -34,21 +36,24 @@ def package_checkpoint(
         raise UsageError(
             f"{checkpoint} has {megabytes:.1f} MB of weights, more than {max_megabytes}; train smaller networks"
         )
-    provenance = {name: value for name, value in loaded.provenance.items() if name != "evaluation"}
-    if evaluation is not None:
-        provenance["evaluation"] = _read_evaluation(evaluation, loaded.checkpoint_id)
+    provenance = {name: value for name, value in loaded.provenance.items() if name not in ("evaluation", "earlier")}
+    if evaluations:
+        *earlier, own = [_read_evaluation(path) for path in evaluations]
+        if own.get("checkpoint") != loaded.checkpoint_id:
+            raise UsageError(
+                f"{evaluations[-1]} measured checkpoint {own.get('checkpoint')}, not {loaded.checkpoint_id}; "
+                "evaluate this one first"
+            )
+        provenance["evaluation"] = own
+        provenance["earlier"] = [{"stages": each["stages"], **summarise(each)} for each in earlier]
     card = write_card(provenance, loaded.networks)
     checkpoint_id = save_checkpoint(out, loaded.networks, provenance=provenance, card=card)
     return {"checkpoint": checkpoint_id, "megabytes": round(megabytes, 2), "out": str(out)}
 
 
-def _read_evaluation(path: Path, checkpoint_id: str) -> dict[str, Any]:
+def _read_evaluation(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path} cannot be read ({exc}); `visxp train evaluate` writes it") from exc
-    if values.get("checkpoint") != checkpoint_id:
-        raise UsageError(
-            f"{path} measured checkpoint {values.get('checkpoint')}, not {checkpoint_id}; evaluate this one first"
-        )
     return values

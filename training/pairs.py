@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.augment import augment_frames, augment_spectrograms, augment_waveforms
+from training.augment import augment_frames, augment_spectrograms, augment_waveforms, training_frame_size
 from training.corpus import Examples, match_pairs
 from visxp_search.checkpoint import Networks
 from visxp_search.encoders import Encoder
@@ -152,7 +152,7 @@ def augment_batch(
     """Frames and spectrograms as the encoders take them, changed at random, on the generator's device."""
     pictures = augment_frames(
         torch.from_numpy(np.ascontiguousarray(frames)).to(generator.device),
-        size=networks.architecture.visual.frame_size,
+        size=training_frame_size(networks.architecture.visual.frame_size),
         generator=generator,
     )
     sounds = torch.from_numpy(np.ascontiguousarray(waveforms)).to(generator.device).float() / 32768

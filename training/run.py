@@ -4,42 +4,48 @@ Each stage keeps its state in the run folder, so the same call goes on after an 
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from training.avc import train_avc
 from training.card import write_card
 from training.config import Recipe, recipe_to_json
-from training.corpus import Examples, load_examples, match_pairs
-from training.data import load_pairs
+from training.corpus import load_examples
+from training.data import load_material
 from training.distributed import join_workers
 from training.evaluate import evaluate, write_evaluation
-from training.joint import train_joint
-from training.metrics import mean_average_precision, nearest_neighbour_accuracy, neighbour_overlap, paired_recall
 from training.package import package_checkpoint
 from training.pairs import set_centres
 from training.report import write_report
 from training.selflabel import train_selflabel
 from training.state import read_rows
-from training.warmstart import build_encoder, compute_features, train_warmstart
+from training.warmstart import train_warmstart
 from visxp_search.checkpoint import Architecture, Networks, load_checkpoint, save_checkpoint
-from visxp_search.encoders import Encoder
 
-FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
+
+
+def run_encoder(
+    corpus: Path, recipe: Recipe, *, modality: str, run: Path, cache: Path, progress: Progress
+) -> dict[str, Any]:
+    """Warm-start one encoder only, so that two processes can train both side by side; `run_warmstart` goes on from it.
+
+    Returns:
+        The last row of its log.
+    """
+    rate = recipe.spectrogram.sample_rate_hz
+    examples = load_examples(corpus, modality=modality, cache=cache, sample_rate_hz=rate, progress=progress)
+    train_warmstart(examples, recipe, modality=modality, run=run, progress=progress)
+    return dict(read_rows(run, f"warmstart_{modality}")[-1])
 
 
 def run_warmstart(
     corpus: Path, out: Path, recipe: Recipe, *, run: Path, cache: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Train both encoders and the joint heads, and write a checkpoint folder with its card.
+    """Train both encoders, and write a checkpoint folder with its card; its joint heads are untrained.
 
     Args:
         corpus: folder with media, `manifest.csv` and `teachers.npz`.
@@ -50,7 +56,7 @@ def run_warmstart(
         progress: called with (what, done, total).
 
     Returns:
-        Measures on held-out groups, as also written to `metrics.json` in the run folder.
+        The last row of each encoder's log, and the checkpoint's id under `checkpoint`.
     """
     rate = recipe.spectrogram.sample_rate_hz
     examples = {
@@ -61,99 +67,20 @@ def run_warmstart(
         modality: train_warmstart(rows, recipe, modality=modality, run=run, progress=progress)
         for modality, rows in examples.items()
     }
-    embeddings = {modality: embed_all(encoders[modality], rows, recipe) for modality, rows in examples.items()}
-    first, second = match_pairs(examples["visual"], examples["audio"])
-    groups = examples["visual"].groups[first]
-    held_out = examples["visual"].held_out[first]
-    visual, audio = embeddings["visual"][first], embeddings["audio"][second]
-    heads = train_joint(
-        visual[~held_out], audio[~held_out], groups[~held_out], recipe.joint, seed=recipe.seed, progress=progress
-    )
-    with torch.inference_mode():
-        joint_visual = heads[0](torch.from_numpy(visual[held_out])).numpy()
-        joint_audio = heads[1](torch.from_numpy(audio[held_out])).numpy()
-    metrics: dict[str, Any] = {
-        "visual": measure_visual(embeddings["visual"], examples["visual"], recipe),
-        "audio": measure_audio(embeddings["audio"], examples["audio"], recipe),
-        "joint": {
-            "groups": len(np.unique(groups[held_out])),
-            "sound_to_picture_R@10": paired_recall(joint_audio, joint_visual, groups[held_out], k=10),
-            "picture_to_sound_R@10": paired_recall(joint_visual, joint_audio, groups[held_out], k=10),
-        },
-    }
     networks = Networks(_architecture(recipe))
-    parts = (encoders["visual"], encoders["audio"], *heads)
-    for own, trained in zip(
-        (networks.visual, networks.audio, networks.joint_visual, networks.joint_audio), parts, strict=True
-    ):
-        own.load_state_dict(trained.state_dict())
+    networks.visual.load_state_dict(encoders["visual"].state_dict())
+    networks.audio.load_state_dict(encoders["audio"].state_dict())
     provenance = {
-        "stages": ["warmstart", "joint"],
+        "stages": ["warmstart"],
         "recipe": recipe_to_json(recipe),
         "corpus": {
             "manifest_rows": {modality: len(rows.files) for modality, rows in examples.items()},
             "held_out_rows": {modality: int(rows.held_out.sum()) for modality, rows in examples.items()},
         },
-        "metrics": metrics,
     }
     checkpoint_id = save_checkpoint(out, networks, provenance=provenance, card=write_card(provenance, networks))
-    metrics["checkpoint"] = checkpoint_id
-    (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    return metrics
-
-
-def embed_all(encoder: Encoder, examples: Examples, recipe: Recipe) -> FloatArray:
-    """(N, D) embeddings of all rows of a modality."""
-    features = compute_features(encoder, examples, np.arange(len(examples.files)), recipe=recipe)
-    return F.normalize(torch.from_numpy(features) - encoder.centre, dim=1).numpy()
-
-
-def measure_visual(embeddings: FloatArray, examples: Examples, recipe: Recipe) -> dict[str, Any]:
-    """Held-out pictures: how far their neighbours are the teacher's, beside an untrained network."""
-    rows = np.flatnonzero(examples.held_out)
-    groups = examples.groups[rows]
-    teacher = F.normalize(torch.from_numpy(examples.features[rows]), dim=1).numpy()
-    untrained = embed_untrained(examples, rows, recipe, modality="visual")
-    return {
-        "rows": len(rows),
-        "neighbour_overlap@10": neighbour_overlap(embeddings[rows], teacher, groups),
-        "untrained_neighbour_overlap@10": neighbour_overlap(untrained, teacher, groups),
-    }
-
-
-def measure_audio(embeddings: FloatArray, examples: Examples, recipe: Recipe) -> dict[str, Any]:
-    """Held-out sound files (mean over their seconds): labels of neighbours.
-
-    Beside them an untrained network and the teacher. Only labels that at least five held-out files carry are counted.
-    """
-    rows = np.flatnonzero(examples.held_out & ~examples.is_video)
-    files, member = np.unique(examples.files[rows], return_inverse=True)
-    labels = np.array([examples.labels[rows[member == file]][0] for file in range(len(files))])
-    groups = np.array([examples.groups[rows[member == file]][0] for file in range(len(files))])
-    counted = np.array([(labels == label).sum() >= 5 for label in labels])
-
-    def measure(vectors: FloatArray) -> dict[str, float]:
-        means = np.stack([vectors[member == file].mean(axis=0) for file in range(len(files))])
-        means = means / np.linalg.norm(means, axis=1, keepdims=True)
-        chosen = means[counted], labels[counted], groups[counted]
-        return {"1-NN": nearest_neighbour_accuracy(*chosen), "mAP": mean_average_precision(*chosen)}
-
-    untrained = embed_untrained(examples, rows, recipe, modality="audio")
-    return {
-        "files": int(counted.sum()),
-        "labels": len(np.unique(labels[counted])),
-        **measure(embeddings[rows]),
-        "untrained": measure(untrained),
-        "teacher": measure(examples.features[rows]),
-    }
-
-
-def embed_untrained(examples: Examples, rows: npt.NDArray[np.int64], recipe: Recipe, *, modality: str) -> FloatArray:
-    """Embeddings of the given rows by the same network with random weights, centred on them: the baseline."""
-    torch.manual_seed(recipe.seed + 1)
-    features = compute_features(build_encoder(recipe, modality=modality), examples, rows, recipe=recipe)
-    centred = features - features.mean(axis=0)
-    return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True), dtype=np.float32)
+    logs = {f"warmstart_{modality}": read_rows(run, f"warmstart_{modality}")[-1] for modality in examples}
+    return {**logs, "checkpoint": checkpoint_id}
 
 
 def override(recipe: Recipe, *, epochs: int | None, stages: Sequence[str]) -> Recipe:
@@ -180,7 +107,7 @@ def run_stage(
 
     Args:
         stage: `avc` or `selflabel`.
-        data: corpus or shards, see `data.load_pairs`.
+        data: corpus or shards, see `data.load_material`.
         out: the checkpoint folder to write.
         recipe: all settings; shapes of networks come from `start` if there is one.
         start: the checkpoint to go on from; None for untrained networks.
@@ -198,12 +125,13 @@ def run_stage(
     networks.requires_grad_(True)
     earlier = loaded.provenance if loaded else {"stages": []}
     rate = networks.architecture.spectrogram.sample_rate_hz
-    pairs, rehearsal = load_pairs(data, cache=cache, sample_rate_hz=rate, progress=progress)
+    material = load_material(data, cache=cache, sample_rate_hz=rate, progress=progress)
+    pairs = material.pairs
     with join_workers(device) as workers:
         if start is None:
             set_centres(networks, pairs, device=workers.device)
         options: dict[str, Any] = {
-            "rehearsal": rehearsal,
+            "rehearsal": material.rehearsal,
             "seed": recipe.seed,
             "run": run,
             "workers": workers,
@@ -242,8 +170,8 @@ def run_evaluate(
 ) -> dict[str, Any]:
     """Measure a checkpoint and write `evaluation.json` and `report.html`; see `evaluate.evaluate`."""
     rate = load_checkpoint(checkpoint).networks.architecture.spectrogram.sample_rate_hz
-    pairs, _ = load_pairs(data, cache=cache, sample_rate_hz=rate, progress=progress)
-    evaluation, shown = evaluate(checkpoint, pairs, seed=seed, device=device, progress=progress)
+    material = load_material(data, cache=cache, sample_rate_hz=rate, progress=progress)
+    evaluation, shown = evaluate(checkpoint, material, seed=seed, device=device, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     write_evaluation(out / "evaluation.json", evaluation)
     write_report(out / "report.html", evaluation, shown, run=run)
@@ -269,8 +197,9 @@ def run_all(
         start, checkpoint = checkpoint, run / f"checkpoint_{stage}"
         run_stage(stage, corpus, checkpoint, recipe, start=start, **options)
         run_evaluate(checkpoint, corpus, run / f"evaluation_{stage}", seed=recipe.seed, **options)
-    return package_checkpoint(checkpoint, out, evaluation=run / "evaluation_selflabel" / "evaluation.json")
+    evaluations = [run / f"evaluation_{stage}" / "evaluation.json" for stage in ("warmstart", "avc", "selflabel")]
+    return package_checkpoint(checkpoint, out, evaluations=evaluations)
 
 
 def _architecture(recipe: Recipe) -> Architecture:
-    return Architecture(recipe.spectrogram, recipe.visual, recipe.audio, joint=recipe.joint.dimensions)
+    return Architecture(recipe.spectrogram, recipe.visual, recipe.audio, joint=recipe.avc.joint)

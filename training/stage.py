@@ -136,8 +136,9 @@ def load_batch(
     seed: tuple[int, ...],
     device: torch.device,
 ) -> Batch:
-    """Read, augment and complete one batch; all randomness follows from `seed`."""
+    """Read, augment and complete one batch; all randomness of its step follows from `seed`, that of dropout too."""
     random = np.random.default_rng(seed)
+    torch.manual_seed(int(random.integers(2**62)))
     generator = torch.Generator(device).manual_seed(int(random.integers(2**62)))
     frames, waveforms = pairs.read_frames(rows), pairs.read_waveforms(rows)
     anchor_visual, anchor_audio = anchors.visual[rows], anchors.audio[rows]

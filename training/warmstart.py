@@ -15,10 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.augment import augment_frames, augment_spectrograms, augment_waveforms, mix_waveforms
+from training.augment import (
+    augment_frames,
+    augment_spectrograms,
+    augment_waveforms,
+    mix_waveforms,
+    training_frame_size,
+)
 from training.config import Recipe, WarmstartConfig
 from training.corpus import Examples
-from training.losses import class_score_loss, feature_loss, relation_loss, top_class_loss
+from training.losses import class_score_loss, feature_loss, top_class_loss
 from training.state import keep_settings, load_state, log_row, save_state
 from visxp_search.encoders import AudioEncoder, Encoder, VisualEncoder
 from visxp_search.spectrogram import LogMel
@@ -108,7 +114,6 @@ def train_warmstart(
                 predicted, logits = heads(embedding)
             losses = {
                 "warmstart/features": feature_loss(predicted, features),
-                "warmstart/relations": relation_loss(embedding, features),
                 "warmstart/classes": top_class_loss(logits, classes, torch.tensor(TOP_CLASS_SHARES))
                 if modality == "visual"
                 else class_score_loss(logits, classes),
@@ -162,7 +167,8 @@ def _visual_batch(
     examples: Examples, batch: Any, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     frames = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
-    inputs = augment_frames(frames, size=recipe.visual.frame_size, generator=generator)
+    size = training_frame_size(recipe.visual.frame_size)
+    inputs = augment_frames(frames, size=size, generator=generator)
     return inputs, torch.from_numpy(examples.features[batch]), torch.from_numpy(examples.classes[batch])
 
 

@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HEAD_DROPOUT = 0.5
+"""Share of an embedding and of a hidden layer that the heads on pairs do without in training."""
+
 
 @dataclass(frozen=True)
 class VisualConfig:
@@ -31,7 +34,7 @@ class VisualConfig:
         embedding: D.
     """
 
-    frame_size: int = 112
+    frame_size: int = 128
     base_channels: int = 40
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     embedding: int = 256
@@ -149,7 +152,11 @@ class AudioEncoder(Encoder):
 
 
 class JointHead(nn.Module):
-    """Projection of one modality's embedding into the joint space: (B, D) norm 1 to (B, J) norm 1."""
+    """Projection of one modality's embedding into the joint space: (B, D) norm 1 to (B, J) norm 1.
+
+    In training half of the embedding and of the hidden layer are dropped: pairs are few, and what goes together must
+    not be learned by heart.
+    """
 
     def __init__(self, embedding: int, joint: int) -> None:
         super().__init__()
@@ -159,7 +166,8 @@ class JointHead(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Project and normalise."""
-        return F.normalize(self.layers(embedding), dim=1)
+        hidden = self.layers[:-1](F.dropout(embedding, HEAD_DROPOUT, self.training))
+        return F.normalize(self.layers[-1](F.dropout(hidden, HEAD_DROPOUT, self.training)), dim=1)
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int | tuple[int, int]) -> nn.Sequential:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visxp_search.encoders import HEAD_DROPOUT
+
 
 @dataclass(frozen=True)
 class HeadsConfig:
@@ -49,8 +51,9 @@ class FusionNetwork(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
         """(B, D) and (C, D) embeddings of norm 1 -> (B, C) logits, positive for "belong together"."""
-        both = self.visual(_scale(visual))[:, None] + self.audio(_scale(audio))[None]  # (B, 1, H) + (1, C, H)
-        logits: Tensor = self.out(F.relu(both)).squeeze(2)  # (B, C, H) -> (B, C)
+        visual, audio = (F.dropout(_scale(rows), HEAD_DROPOUT, self.training) for rows in (visual, audio))
+        both = self.visual(visual)[:, None] + self.audio(audio)[None]  # (B, 1, H) + (1, C, H)
+        logits: Tensor = self.out(F.dropout(F.relu(both), HEAD_DROPOUT, self.training)).squeeze(2)  # -> (B, C)
         return logits
 
 

@@ -94,6 +94,10 @@ def train_warmstart(
     out: OutOption,
     run: RunOption,
     cache: Annotated[Path, typer.Option("--cache", metavar="CACHE", help="Folder for decoded media (some GB).")],
+    only: Annotated[
+        str | None,
+        typer.Option("--only", help="visual or audio: train this encoder and write no checkpoint yet."),
+    ] = None,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     threads: ThreadsOption = None,
@@ -103,17 +107,31 @@ def train_warmstart(
     """Train the encoders to predict features of pretrained networks, and write a checkpoint.
 
     State is saved after every epoch: interrupt with Ctrl-C and run the same command again to go on. The result is the
-    same as without the interruption.
+    same as without the interruption. Two processes with `--only visual` and `--only audio` and one thread each use two
+    cores better than one process; the command without `--only` then finishes from their states.
 
     Example: `visxp train warmstart corpus --out checkpoint --run runs/first --cache runs/cache`
     """
-    from training.run import override, run_warmstart
+    from training.run import override, run_encoder, run_warmstart
     from visxp_search.console import StepProgress, say
+    from visxp_search.errors import UsageError
+
+    if only not in (None, "visual", "audio"):
+        raise UsageError(f"--only {only}: it takes visual or audio")
 
     settings = override(_load_recipe(recipe), epochs=epochs, stages=("warmstart_visual", "warmstart_audio"))
     _set_threads(threads)
     with StepProgress(quiet=quiet or as_json) as progress:
-        metrics = run_warmstart(corpus, out, settings, run=run, cache=cache, progress=progress)
+        if only:
+            last = run_encoder(corpus, settings, modality=only, run=run, cache=cache, progress=progress)
+        else:
+            metrics = run_warmstart(corpus, out, settings, run=run, cache=cache, progress=progress)
+    if only:
+        if as_json:
+            print_json({"run": str(run), **last})
+        elif not quiet:
+            say(f"{only} encoder trained; its state is in {run}; run the command without --only for the checkpoint")
+        return
     if as_json:
         print_json({"out": str(out), **metrics})
     elif not quiet:
@@ -209,7 +227,12 @@ def train_package(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint of the last stage.")],
     out: OutOption,
     evaluation: Annotated[
-        Path | None, typer.Option("--evaluation", metavar="FILE", help="evaluation.json of this checkpoint.")
+        list[Path] | None,
+        typer.Option(
+            "--evaluation",
+            metavar="FILE",
+            help="evaluation.json of this checkpoint; repeated, those of earlier stages come first.",
+        ),
     ] = None,
     max_megabytes: Annotated[float, typer.Option("--max-megabytes", help="Refuse to write more weights.")] = 20.0,
     as_json: JsonOption = False,
@@ -222,7 +245,7 @@ def train_package(
     from training.package import package_checkpoint
     from visxp_search.console import say
 
-    packaged = package_checkpoint(checkpoint, out, evaluation=evaluation, max_megabytes=max_megabytes)
+    packaged = package_checkpoint(checkpoint, out, evaluations=evaluation or (), max_megabytes=max_megabytes)
     if as_json:
         print_json(packaged)
     elif not quiet:
