@@ -91,22 +91,24 @@ def test_package_refuses_foreign_measures_and_big_weights(trained: Path, tmp_pat
 
 
 def test_embedder_tells_pseudo_labels_only_where_they_were_learned(trained: Path) -> None:
-    """Pseudo-labels are there after self-labelling, -1 where a modality is missing, and None after the warm start."""
+    """After self-labelling seconds have clusters by what they have of picture and sound; a warm start learned none."""
     embedder = L3NetEmbedder(trained / "out", device="cpu")
     random = np.random.default_rng(0)
-    visual, audio = random.standard_normal((2, 3, 16)).astype(np.float32)
-    visual[1], audio[2] = np.nan, np.nan
-    joint = np.zeros((3, 8), np.float32)
+    visual, audio = random.standard_normal((2, 4, 16)).astype(np.float32)
+    visual[[1, 3]], audio[[2, 3]] = np.nan, np.nan
+    joint = np.zeros((4, 8), np.float32)
     embeddings = Embeddings(visual, audio, joint, joint)
     told = embedder.pseudo_labels(embeddings)
     assert told is not None
-    assert told.cluster.shape == told.confidence.shape == (3, 2)
-    assert (told.cluster[0] >= 0).all()
-    assert (told.cluster[1:] == -1).all()
-    assert (told.confidence[1:] == 0).all()
+    assert told.cluster.shape == told.confidence.shape == (4, 2)
+    assert (told.cluster[:3] >= 0).all()
+    assert (told.confidence[:3] > 0).all()
+    assert (told.cluster[1] == told.cluster_audio[1]).all()
+    assert (told.cluster[2] == told.cluster_visual[2]).all()
     assert (told.cluster_visual[1] == -1).all()
-    assert (told.cluster_visual[2] >= 0).all()
     assert (told.cluster_audio[2] == -1).all()
+    assert told.payload(3) == {}
+    assert set(told.payload(2)) == {"cluster", "cluster_visual", "confidence"}
     warm = L3NetEmbedder(trained / "run" / "checkpoint_warmstart", device="cpu")
     assert warm.pseudo_labels(embeddings) is None
 

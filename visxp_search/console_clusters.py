@@ -73,6 +73,17 @@ def print_list(descriptions: Sequence[Description]) -> None:
     _stdout().print(table)
 
 
+def print_learned(clusters: Sequence[Mapping[str, Any]]) -> None:
+    """The clusters that a checkpoint learned, as a table: `cluster`, `seconds` and `share` of each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("cluster", "seconds", "share"):
+        table.add_column(heading, justify="right")
+    for cluster in clusters:
+        table.add_row(str(cluster["cluster"]), str(cluster["seconds"]), f"{100 * cluster['share']:.1f} %")
+    _stdout().print(table)
+    print("these clusters were learned by the checkpoint in training; make this archive's own: visxp clusters fit")
+
+
 def print_description(description: Description, book: ClusterBook, paths: Mapping[str, Sequence[str]]) -> None:
     """One node with its examples."""
     d = description

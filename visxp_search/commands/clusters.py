@@ -91,22 +91,34 @@ def clusters_ls(
 ) -> None:
     """List the clusters with their sizes, and how pure they are in picture and in sound.
 
+    Before the first `visxp clusters fit` these are the clusters that the checkpoint learned in training, with sizes
+    alone, if it learned any.
+
     Example: `visxp clusters ls --sort same-sound`
     """
     from visxp_search.cluster_describe import SORTS, describe_nodes, shown_nodes
-    from visxp_search.cluster_store import require_clustering
-    from visxp_search.console_clusters import description_to_json, print_list, print_lost
+    from visxp_search.cluster_store import read_clustering, require_clustering
+    from visxp_search.console_clusters import description_to_json, print_learned, print_list, print_lost
 
     if sort != "tree" and sort not in SORTS:
         raise UsageError(f"--sort {sort} unknown; expected tree, {', '.join(SORTS)}")
     with open_bare_store(index) as store:
+        learned = store.facet("cluster") if read_clustering(store) is None else {}
+        if learned:
+            total = sum(learned.values())
+            rows = [{"cluster": c, "seconds": n, "share": round(n / total, 4)} for c, n in learned.items()]
+            if as_json:
+                print_json([{"of": "checkpoint", **row} for row in rows])
+            else:
+                print_learned(rows)
+            return
         clustering = require_clustering(store)
         found = describe_nodes(store, clustering, shown_nodes(clustering, with_hidden=hidden))
         paths = _paths(store)
     if sort != "tree":
         found = sorted(found, key=SORTS[sort])
     if as_json:
-        print_json([description_to_json(description, paths) for description in found])
+        print_json([{"of": "archive", **description_to_json(description, paths)} for description in found])
     else:
         print_list(found)
         print_lost(clustering.book)
