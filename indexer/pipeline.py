@@ -253,8 +253,9 @@ class _Run:
         started = time.perf_counter()
         embeddings = self.embedder.embed(clips)
         # Clusters that were fitted to this archive take the place of those that the checkpoint learned.
-        learns = self.clustering is None and isinstance(self.embedder, SelfLabelled)
-        labels = self.embedder.pseudo_labels(embeddings) if learns else None
+        labels = None
+        if self.clustering is None and isinstance(self.embedder, SelfLabelled):
+            labels = self.embedder.pseudo_labels(embeddings)
         embedded = time.perf_counter()
         points = [
             SecondPoint(
