@@ -36,8 +36,9 @@ class FitFacts:
         sizes: wanted sizes, see `cluster_fit.FitOptions`.
         seed: of everything random.
         n_seconds: seconds that were there.
-        size_error: largest relative deviation of a cluster's size from the wanted one.
+        size_error: largest relative deviation of a cluster's size from the wanted one, beyond one second.
         curve: (K, silhouette) of the K that were tried; empty if K was given.
+        stability: NMI of the labels of a sample with those of another fit, that began elsewhere; None if not measured.
     """
 
     fit_id: str
@@ -47,6 +48,7 @@ class FitFacts:
     n_seconds: int
     size_error: float
     curve: tuple[tuple[int, float], ...] = ()
+    stability: float | None = None
 
 
 @dataclass(frozen=True)

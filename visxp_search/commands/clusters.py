@@ -40,6 +40,9 @@ def clusters_fit(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin with new prototypes, not with those there are.")
     ] = False,
+    check_stability: Annotated[
+        bool, typer.Option("--check-stability", help="Say how far a fit with another seed agrees (NMI).")
+    ] = False,
     index: IndexOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -58,7 +61,13 @@ def clusters_fit(
     if k not in (None, "auto") and not (k or "").isdigit():
         raise UsageError(f"--k {k} not understood; expected a number, or auto")
     n_clusters = int(k) if k not in (None, "auto") and k else None
-    options = FitOptions(n_clusters=n_clusters, sizes=sizes, seed=seed, fresh=fresh or k == "auto")
+    options = FitOptions(
+        n_clusters=n_clusters,
+        sizes=sizes,
+        seed=seed,
+        fresh=fresh or k == "auto",
+        check_stability=check_stability,
+    )
     with open_bare_store(index) as store, StepProgress(quiet=quiet or as_json) as progress:
         report = fit_clusters(store, options, progress=progress)
     if as_json:
@@ -293,7 +302,9 @@ def clusters_export(
         raise UsageError(f"--out {out} must end with .csv, .json or .html")
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
-        found = describe_nodes(store, clustering, shown_nodes(clustering, with_hidden=hidden))
+        shown = shown_nodes(clustering, with_hidden=hidden)
+        every = describe_nodes(store, clustering, [*shown, *clustering.book.tree])
+        found, branches = every[: len(shown)], {branch.node: branch for branch in every[len(shown) :]}
         sizes = {int(cluster): number for cluster, number in store.facet("cluster").items()}
         paths = _paths(store)
         location = store.location
@@ -306,7 +317,7 @@ def clusters_export(
         examples = [example for d in found for example in (*d.nearest, *d.diverse, *d.boundary)]
         with StepProgress(quiet=quiet) as progress:
             tiles = make_tiles(examples, paths, on_tile=lambda done, total: progress("read pictures", done, total))
-        text = render_sheet(found, clustering.book, tiles, paths, title=f"Clusters of {Path(location).name}")
+        text = render_sheet(found, branches, clustering.book, tiles, paths, title=f"Clusters of {Path(location).name}")
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, out)
