@@ -19,7 +19,7 @@ from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, 
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import label_points, read_clustering
 from visxp_search.decode import MediaInfo
-from visxp_search.embed import Embedder
+from visxp_search.embed import Embedder, SelfLabelled
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
 
@@ -252,6 +252,10 @@ class _Run:
         record = _record_of(worker)
         started = time.perf_counter()
         embeddings = self.embedder.embed(clips)
+        # Clusters that were fitted to this archive take the place of those that the checkpoint learned.
+        labels = None
+        if self.clustering is None and isinstance(self.embedder, SelfLabelled):
+            labels = self.embedder.pseudo_labels(embeddings)
         embedded = time.perf_counter()
         points = [
             SecondPoint(
@@ -264,6 +268,7 @@ class _Run:
                     has_audio=clip.has_audio,
                     flags=clip.flags,
                     checkpoint=self.embedder.checkpoint_id,
+                    **(labels.payload(row) if labels is not None else {}),
                 ),
             )
             for row, clip in enumerate(clips)

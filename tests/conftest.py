@@ -14,6 +14,7 @@ import torch
 
 from visxp_search.checkpoint import Architecture, Networks, save_checkpoint
 from visxp_search.encoders import AudioConfig, VisualConfig
+from visxp_search.heads import HeadsConfig
 from visxp_search.l3net import L3NetEmbedder
 from visxp_search.render import write_audio, write_video
 
@@ -59,13 +60,24 @@ def shared_folder() -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of small untrained networks; even those tell a second from another."""
+    return _save_untrained(tmp_path_factory.mktemp("checkpoint"), heads=None)
+
+
+@pytest.fixture(scope="session")
+def labelling_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the heads of self-labelling: two clusterings of five clusters."""
+    heads = HeadsConfig(fusion_hidden=8, n_heads=2, n_clusters=5, cluster_hidden=8)
+    return _save_untrained(tmp_path_factory.mktemp("labelling"), heads=heads)
+
+
+def _save_untrained(path: Path, *, heads: HeadsConfig | None) -> Path:
     torch.manual_seed(1)
     architecture = Architecture(
         visual=VisualConfig(frame_size=64, base_channels=8, blocks=(1, 1, 1, 1), embedding=32),
         audio=AudioConfig(channels=(4, 8, 8, 16), hidden=16, embedding=32),
         joint=16,
+        heads=heads,
     )
-    path = tmp_path_factory.mktemp("checkpoint")
     save_checkpoint(path, Networks(architecture), provenance={"stages": []}, card="untrained, for tests")
     return path
 

@@ -1,20 +1,28 @@
 """Clusters of an index: fitting, labels of new seconds, interruption, refitting, edits, descriptions, the commands."""
 
+import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from visxp_search import cluster_edit
 from visxp_search.cli import main
 from visxp_search.cluster_book import ROOT
-from visxp_search.cluster_describe import SORTS, describe_nodes, shown_nodes
+from visxp_search.cluster_describe import SORTS, Example, describe_nodes, shown_nodes, summarise
 from visxp_search.cluster_fit import FitOptions, choose_n_clusters, fit_clusters
-from visxp_search.cluster_sheet import make_tiles, render_sheet
+from visxp_search.cluster_sheet import Tile, make_tiles, render_sheet
 from visxp_search.cluster_store import Clustering, label_points, require_clustering, write_clustering
 from visxp_search.errors import CollectionError, UsageError
 from visxp_search.store import DONE, Filter, SecondPoint, Store, VideoRecord, make_payload
@@ -115,6 +123,65 @@ def test_a_fit_cut_short_is_completed_to_the_same_end(store: Store, monkeypatch:
     assert require_clustering(store).applied
 
 
+KILLED_FIT = """
+import os, signal, sys
+from pathlib import Path
+from visxp_search.cluster_fit import FitOptions, fit_clusters
+from visxp_search.store_edge import open_edge_store
+
+store = open_edge_store(Path(sys.argv[1]), checkpoint="c1", create=None)
+write, written = store._seconds.set_payload, 0
+
+def write_and_die(point_id, values):
+    global written
+    written += 1
+    if written == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(point_id, values)
+
+store._seconds.set_payload = write_and_die
+fit_clusters(store, FitOptions(n_clusters=int(sys.argv[3])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies_at", [1, 137])
+def test_killed_amid_the_payloads_the_next_run_completes_the_fit(store: Store, tmp_path: Path, dies_at: int) -> None:
+    """After a real kill -9 the same command ends as an undisturbed one, and what is indexed between has labels."""
+    points, _ = seconds_of_kinds(40, seed=3, first_video=20)
+    store.close()
+    shutil.copytree(tmp_path / "index", tmp_path / "undisturbed")
+    arguments = [sys.executable, "-c", KILLED_FIT, str(tmp_path / "index"), str(dies_at), str(N_KINDS)]
+    root = Path(__file__).parents[1]
+    killed = subprocess.run(
+        arguments, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    with closing(open_edge_store(tmp_path / "undisturbed", checkpoint="c1", create=None)) as other:
+        whole = fit_clusters(other, FitOptions(n_clusters=N_KINDS)).clustering
+        other.upsert_seconds(label_points(points, whole))
+        expected = labels_of(other)
+    with closing(open_edge_store(tmp_path / "index", checkpoint="c1", create=None)) as other:
+        half = require_clustering(other)
+        assert not half.applied
+        assert sum("cluster" in point.payload for point in other.seconds()) == dies_at - 1
+        other.upsert_seconds(label_points(points, half))
+        assert fit_clusters(other, FitOptions(n_clusters=N_KINDS)).resumed
+        assert labels_of(other) == expected
+        assert require_clustering(other).fit == whole.fit
+
+
+def test_two_fits_that_begin_elsewhere_agree(store: Store) -> None:
+    """On planted kinds a fit with another seed puts the same seconds together, and the check changes no label."""
+    plain = fit_clusters(store, FitOptions(n_clusters=N_KINDS, fresh=True)).clustering
+    checked = fit_clusters(store, FitOptions(n_clusters=N_KINDS, fresh=True, check_stability=True)).clustering
+    assert plain.fit.stability is None
+    assert checked.fit.stability is not None
+    assert checked.fit.stability > 0.9
+    assert checked.fit.fit_id == plain.fit.fit_id
+
+
 def test_the_same_points_and_seed_give_the_same_fit(store: Store) -> None:
     """A fresh fit has the same id and the same labels."""
     first = fit_clusters(store, FitOptions(n_clusters=N_KINDS, fresh=True)).clustering
@@ -147,6 +214,35 @@ def test_names_survive_indexing_more_and_refitting(store: Store) -> None:
         for p, kind in zip(new, new_kinds, strict=True)
     ]
     assert np.mean(right) > 0.9
+
+
+def test_ten_names_stay_with_ten_kinds_of_twelve(tmp_path: Path) -> None:
+    """Twice as much indexed and fitted with another seed, each name is on the kind of seconds it was given to."""
+    rng = np.random.default_rng(4)
+    kinds = rng.choice(12, 1200, p=np.arange(4, 16) / np.arange(4, 16).sum())
+    rows = np.eye(16, dtype=np.float32)[kinds] + 0.12 * rng.normal(size=(1200, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    points = []
+    for at, row in enumerate(rows):
+        video, second = f"v{at // 60}", at % 60
+        payload = make_payload(video_id=video, second=second, has_audio=False, flags=[], checkpoint="c1")
+        points.append(SecondPoint(video, second, {"visual": row}, payload))
+    with closing(open_edge_store(tmp_path / "index", checkpoint="c1", create={"visual": 16})) as store:
+        store.upsert_seconds(points[:600])
+        clustering = fit_clusters(store, FitOptions(n_clusters=12)).clustering
+        labels, names = labels_of(store), {}
+        for kind in range(10):
+            of_kind = [labels[p.video_id, p.second][0] for p, k in zip(points[:600], kinds, strict=False) if k == kind]
+            names[kind] = f"c{max(set(of_kind), key=of_kind.count)}"
+            clustering = cluster_edit.name(store, clustering, names[kind], f"kind {kind}")
+        assert len(set(names.values())) == 10
+        store.upsert_seconds(label_points(points[600:], clustering))
+        book = fit_clusters(store, FitOptions(n_clusters=12, seed=5, fresh=True)).clustering.book
+        labels = labels_of(store)
+        assert book.lost == ()
+        named = [(book.names.get(f"c{labels[p.video_id, p.second][0]}"), k) for p, k in zip(points, kinds, strict=True)]
+        assert np.mean([name == f"kind {k}" for name, k in named if k < 10]) > 0.95
+        assert np.mean([name is None for name, k in named if k >= 10]) > 0.95
 
 
 def test_what_is_not_found_again_is_listed(store: Store) -> None:
@@ -210,13 +306,42 @@ def test_a_sheet_says_what_it_cannot_show(store: Store) -> None:
     clustering = fit_clusters(store, FitOptions(n_clusters=3)).clustering
     clustering = cluster_edit.name(store, clustering, "c0", "<b>&")
     found = describe_nodes(store, clustering, shown_nodes(clustering))
+    branches = {d.node: d for d in describe_nodes(store, clustering, list(clustering.book.tree))}
     paths = {record.video_id: record.paths for record in store.videos()}
     tiles = make_tiles([e for d in found for e in (*d.nearest, *d.diverse, *d.boundary)], paths)
-    page = render_sheet(found, clustering.book, tiles, paths, title="Sheet")
+    page = render_sheet(found, branches, clustering.book, tiles, paths, title="Sheet")
     assert "file not readable" in page
     assert "&lt;b&gt;&amp;" in page
     assert "<b>&" not in page
     assert "http" not in page
+
+
+def test_examples_are_of_different_videos(store: Store) -> None:
+    """Where a cluster has six videos or more, its examples of each sort are of six; and words say whence it is."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=3)).clustering
+    paths = {record.video_id: record.paths for record in store.videos()}
+    for d in describe_nodes(store, clustering, shown_nodes(clustering)):
+        assert d.videos == 6
+        for examples in (d.nearest, d.diverse, d.boundary):
+            assert len({example.video_id for example in examples}) == 6
+        assert d.main_videos[0][1] >= d.main_videos[-1][1]
+        assert Path(paths[d.main_videos[0][0]][0]).name in summarise(d, paths)
+
+
+def test_tiles_show_pictures_and_sounds(films: Path) -> None:
+    """A film gives different pictures of its seconds, a sound its spectrogram, and both are read in one go each."""
+    examples = [Example("film", second, 1.0) for second in (3, 1, 3)] + [Example("sound", s, 1.0) for s in (5, 0)]
+    examples.append(Example("gone", 0, 1.0))
+    paths = {"film": (str(films / "short.mp4"),), "sound": ("/nowhere", str(films / "sub" / "sound.wav"))}
+    done: list[tuple[int, int]] = []
+    tiles = make_tiles(examples, paths, on_tile=lambda n, total: done.append((n, total)))
+    assert done == [(n, 5) for n in range(1, 6)]
+    assert tiles["gone", 0] == Tile(b"", "no path known")
+    shown = {key: np.asarray(PIL.Image.open(io.BytesIO(tile.jpeg))) for key, tile in tiles.items() if tile.jpeg}
+    assert set(shown) == {("film", 1), ("film", 3), ("sound", 0), ("sound", 5)}
+    assert all(picture.std() > 10 for picture in shown.values())  # not one colour
+    assert np.abs(shown["film", 1].astype(int) - shown["film", 3]).mean() > 10
+    assert np.abs(shown["sound", 0].astype(int) - shown["sound", 5]).mean() > 3
 
 
 def test_auto_finds_how_many_kinds_there_are() -> None:

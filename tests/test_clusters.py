@@ -13,6 +13,8 @@ from visxp_search.clusters import (
     find_offsets,
     gaussian_sizes,
     hard_assignment,
+    mutual_information,
+    near_scores,
     simplified_silhouette,
     sinkhorn_plan,
     soft_assignment,
@@ -165,3 +167,32 @@ def test_silhouette_is_one_on_a_prototype_and_zero_between_two() -> None:
     """The simplified silhouette of a row on its prototype is 1, of one between two prototypes 0."""
     values = simplified_silhouette(torch.tensor([[1.0, 0.2, 0.1], [0.5, 0.5, 0.0]]))
     torch.testing.assert_close(values, torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("n_near", [6, 30])
+def test_few_near_clusters_balance_as_well_as_all(n_near: int) -> None:
+    """Offsets found on the best few clusters of each row give all rows the wanted sizes; with all, the same offsets."""
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.nn.functional.normalize(torch.randn(6000, 8, generator=generator), dim=1)
+    scores = rows @ torch.nn.functional.normalize(torch.randn(30, 8, generator=generator), dim=1).T
+    sizes, start = uniform_sizes(30), torch.zeros(30, dtype=torch.float64)
+    near = near_scores(scores, offsets=start, n_near=n_near)
+    options = {"cluster_sizes": sizes, "sharpness": 40, "start": start, "tolerance": 0.02}
+    offsets = balance_labels(lambda: [near], **options)  # type: ignore[arg-type]
+    counts = torch.bincount(hard_assignment(scores, offsets=offsets), minlength=30)
+    assert float((counts / 200 - 1).abs().max()) <= (0.02 if n_near == 30 else 0.04)
+    if n_near == 30:
+        assert torch.allclose(offsets, balance_labels(lambda: [scores], **options), atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_mutual_information_is_that_of_scikit_learn() -> None:
+    """The measure agrees with the reference, whatever labels are called, and is 1 for the same division."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 7, 500), random.integers(0, 5, 500)
+    second[:300] = first[:300] % 5
+    measured = mutual_information(torch.from_numpy(first), torch.from_numpy(second))
+    assert measured == pytest.approx(normalized_mutual_info_score(first, second))
+    assert mutual_information(torch.from_numpy(first), torch.from_numpy(9 - first)) == pytest.approx(1)
+    assert mutual_information(torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)) == 1

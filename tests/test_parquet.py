@@ -14,7 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient
 
+from visxp_search import cluster_edit
 from visxp_search.cli import main
+from visxp_search.cluster_fit import FitOptions, fit_clusters
+from visxp_search.cluster_store import require_clustering
 from visxp_search.errors import ExchangeError, UsageError
 from visxp_search.exchange import parquet
 from visxp_search.store import DONE, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
@@ -191,3 +194,35 @@ def test_commands_carry_an_index_from_place_to_place(
     assert facts[0] == facts[1]
     assert main(["index", "export", str(tmp_path / "out"), "--index", str(copy)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_clusters_travel_with_the_index(tmp_path: Path) -> None:
+    """Names, tree and edits come back as they were; an index that has clusters labels what comes in by its own."""
+    with closing(open_edge_store(tmp_path / "from", checkpoint="c1", create=DIMS)) as store:
+        fill(store)
+        clustering = fit_clusters(store, FitOptions(n_clusters=4)).clustering
+        clustering = cluster_edit.name(store, clustering, "c1", "applause")
+        clustering = cluster_edit.hide(store, clustering, "c2", hidden=True)
+        before = contents(store)
+        parquet.export_parquet(store, tmp_path / "out", progress=silent)
+    with closing(open_edge_store(tmp_path / "to", checkpoint="c1", create=DIMS)) as store:
+        parquet.import_parquet(store, tmp_path / "out", progress=silent)
+        assert require_clustering(store).book == clustering.book
+        assert require_clustering(store).applied
+        assert contents(store)[0] == before[0]
+    with closing(open_edge_store(tmp_path / "other", checkpoint="c1", create=DIMS)) as store:
+        fill(store, n_videos=1)
+        own = fit_clusters(store, FitOptions(n_clusters=2)).clustering
+        parquet.import_parquet(store, tmp_path / "out", progress=silent)
+        assert require_clustering(store).book == own.book
+        assert set(store.facet("cluster")) <= {0, 1}
+    with closing(open_edge_store(tmp_path / "full", checkpoint="c1", create=DIMS)) as store:
+        fill(store, n_videos=1)
+        parquet.import_parquet(store, tmp_path / "out", progress=silent)
+        assert contents(store)[0] == before[0]
+    (tmp_path / "out" / "clusters.json").write_text("{")
+    with (
+        closing(open_edge_store(tmp_path / "damaged", checkpoint="c1", create=DIMS)) as store,
+        pytest.raises(ExchangeError, match=r"clusters\.json cannot be read"),
+    ):
+        parquet.import_parquet(store, tmp_path / "out", progress=silent)

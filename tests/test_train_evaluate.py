@@ -77,6 +77,21 @@ def test_evaluation_has_baselines_and_intervals_in_every_table(trained: Path) ->
     assert len(evaluation["clusters"]["used"]) == 2
 
 
+def test_checkpoints_are_measured_beside_each_other(trained: Path, tmp_path: Path) -> None:
+    """With `--beside` every table of trained networks has the rows of both, and those of the first stay the same."""
+    checkpoints = [trained / "run" / f"checkpoint_{stage}" for stage in ("selflabel", "avc")]
+    arguments = ["train", "evaluate", str(trained / "corpus"), "--cache", str(trained / "cache"), "--quiet"]
+    arguments += ["--model", str(checkpoints[0]), "--beside", str(checkpoints[1]), "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    both = json.loads((tmp_path / "evaluation.json").read_text())
+    alone = json.loads((trained / "run" / "evaluation_selflabel" / "evaluation.json").read_text())
+    name = f"checkpoint {load_checkpoint(checkpoints[1]).checkpoint_id}"
+    for table, before in zip(both["tables"], alone["tables"], strict=True):
+        others = [row for row in table["rows"] if name in row["name"]]
+        assert others
+        assert [row for row in table["rows"] if row not in others] == before["rows"]
+
+
 def test_report_is_one_file_with_pictures(trained: Path) -> None:
     """The page embeds plots and strips of pictures and links to nothing."""
     page = (trained / "run" / "evaluation_selflabel" / "report.html").read_text()
@@ -96,22 +111,24 @@ def test_package_refuses_foreign_measures_and_big_weights(trained: Path, tmp_pat
 
 
 def test_embedder_tells_pseudo_labels_only_where_they_were_learned(trained: Path) -> None:
-    """Pseudo-labels are there after self-labelling, -1 where a modality is missing, and None after the warm start."""
+    """After self-labelling seconds have clusters by what they have of picture and sound; a warm start learned none."""
     embedder = L3NetEmbedder(trained / "out", device="cpu")
     random = np.random.default_rng(0)
-    visual, audio = random.standard_normal((2, 3, 16)).astype(np.float32)
-    visual[1], audio[2] = np.nan, np.nan
-    joint = np.zeros((3, 8), np.float32)
+    visual, audio = random.standard_normal((2, 4, 16)).astype(np.float32)
+    visual[[1, 3]], audio[[2, 3]] = np.nan, np.nan
+    joint = np.zeros((4, 8), np.float32)
     embeddings = Embeddings(visual, audio, joint, joint)
     told = embedder.pseudo_labels(embeddings)
     assert told is not None
-    assert told.cluster.shape == told.confidence.shape == (3, 2)
-    assert (told.cluster[0] >= 0).all()
-    assert (told.cluster[1:] == -1).all()
-    assert (told.confidence[1:] == 0).all()
+    assert told.cluster.shape == told.confidence.shape == (4, 2)
+    assert (told.cluster[:3] >= 0).all()
+    assert (told.confidence[:3] > 0).all()
+    assert (told.cluster[1] == told.cluster_audio[1]).all()
+    assert (told.cluster[2] == told.cluster_visual[2]).all()
     assert (told.cluster_visual[1] == -1).all()
-    assert (told.cluster_visual[2] >= 0).all()
     assert (told.cluster_audio[2] == -1).all()
+    assert told.payload(3) == {}
+    assert set(told.payload(2)) == {"cluster", "cluster_visual", "confidence"}
     warm = L3NetEmbedder(trained / "run" / "checkpoint_warmstart", device="cpu")
     assert warm.pseudo_labels(embeddings) is None
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
-from training import avc, labelling, selflabel
+from training import avc, hierarchy, labelling, selflabel
 from training.avc import find_negatives, train_avc
-from training.config import AvcConfig, Recipe, SelfLabelConfig, recipe_to_json
+from training.config import AvcConfig, HierarchyConfig, Recipe, SelfLabelConfig, recipe_to_json
 from training.data import load_material
 from training.distributed import Workers
+from training.hierarchy import place_leaves, place_seconds, position_loss, train_hierarchy
 from training.pairs import Pairs, Rehearsal, plan_epoch, set_centres
 from training.selflabel import train_selflabel
 from training.stage import add_heads
@@ -39,11 +40,12 @@ AVC = AvcConfig(
 SELFLABEL = SelfLabelConfig(
     epochs=2, labellings=2, batch_size=8, rehearsal=4, n_heads=2, n_clusters=3, cluster_hidden=16
 )
+HIERARCHY = HierarchyConfig(epochs=2, batch_size=8, rehearsal=4, hidden=16)
 
 
 def recipe() -> Recipe:
     """The tiny recipe with all stages."""
-    return dataclasses.replace(tiny_recipe(), avc=AVC, selflabel=SELFLABEL)
+    return dataclasses.replace(tiny_recipe(), avc=AVC, selflabel=SELFLABEL, hierarchy=HIERARCHY)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,14 @@ def run_selflabel(networks: Networks, data: tuple[Pairs, Rehearsal | None], run:
     pairs, rehearsal = data
     return train_selflabel(
         networks, pairs, SELFLABEL, rehearsal=rehearsal, seed=0, run=run, workers=ALONE, progress=lambda *_: None
+    )
+
+
+def run_hierarchy(networks: Networks, data: tuple[Pairs, Rehearsal | None], run: Path) -> Networks:
+    """Hierarchy training in this process."""
+    pairs, rehearsal = data
+    return train_hierarchy(
+        networks, pairs, HIERARCHY, rehearsal=rehearsal, seed=0, run=run, workers=ALONE, progress=lambda *_: None
     )
 
 
@@ -130,7 +140,7 @@ def test_correspondence_is_learned(data: tuple[Pairs, Rehearsal | None], network
     assert (tmp_path / "tensorboard" / "avc").is_dir()
 
 
-@pytest.mark.parametrize("stage", ["avc", "selflabel"])
+@pytest.mark.parametrize("stage", ["avc", "selflabel", "hierarchy"])
 def test_resuming_equals_not_having_stopped(
     stage: str,
     data: tuple[Pairs, Rehearsal | None],
@@ -139,9 +149,10 @@ def test_resuming_equals_not_having_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A stage that is stopped after its first epoch and started again ends with the same bits."""
-    start = networks if stage == "avc" else add_heads(networks, fusion_hidden=16)
-    module = avc if stage == "avc" else selflabel
-    train = run_avc if stage == "avc" else run_selflabel
+    heads = {"n_heads": 2, "n_clusters": 5, "cluster_hidden": 16} if stage == "hierarchy" else {}
+    start = networks if stage == "avc" else add_heads(networks, fusion_hidden=16, **heads)
+    module = {"avc": avc, "selflabel": selflabel, "hierarchy": hierarchy}[stage]
+    train = {"avc": run_avc, "selflabel": run_selflabel, "hierarchy": run_hierarchy}[stage]
     whole = train(start, data, tmp_path / "whole").state_dict()
     save = module.save_state
 
@@ -214,15 +225,51 @@ def test_selflabelling_needs_correspondence_first(
         run_selflabel(networks, data, tmp_path)
 
 
+def test_positions_follow_the_hierarchy() -> None:
+    """A sure second lies at its leaf; one that wavers between siblings lies nearer to the origin, but near both."""
+    random = torch.Generator().manual_seed(0)
+    kinds = torch.nn.functional.normalize(torch.randn(3, 16, generator=random), dim=1)
+    members = kinds.repeat_interleave(3, dim=0) + 0.05 * torch.randn(9, 16, generator=random)
+    leaves = place_leaves(torch.nn.functional.normalize(members, dim=1), radius=4.0, seed=0)
+    assert torch.allclose(2 * torch.atanh(leaves.norm(dim=1)), torch.full((9,), 4.0), atol=1e-3)
+    wavering = torch.zeros(3, 9)
+    wavering[0, 0], wavering[1, [0, 1]], wavering[2, [0, 8]] = 1, 0.5, 0.5  # sure, among siblings, among strangers
+    sure, siblings, strangers = place_seconds(wavering, leaves)
+    assert torch.allclose(sure, leaves[0], atol=1e-5)
+    assert strangers.norm() < siblings.norm() < sure.norm()
+
+    def loss(point: torch.Tensor, wanted: torch.Tensor) -> float:
+        tangent = torch.atanh(point.norm()) * point / point.norm()
+        return float(position_loss(tangent[None], wanted[None], radius=4.0))
+
+    assert loss(sure, leaves[0]) == pytest.approx(0, abs=1e-3)
+    assert loss(leaves[1], leaves[0]) < loss(leaves[8], leaves[0])
+    assert loss(leaves[8], leaves[0]) == pytest.approx(2, abs=0.5)  # by way of the middle of the ball
+
+
+def test_positions_are_learned(data: tuple[Pairs, Rehearsal | None], networks: Networks, tmp_path: Path) -> None:
+    """The loss of positions falls, the tree that was found is left in the run folder, and heads are required."""
+    start = add_heads(networks, fusion_hidden=16, n_heads=2, n_clusters=5, cluster_hidden=16)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    run_hierarchy(start, data, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+    rows = read_rows(tmp_path, "hierarchy")
+    assert rows[1]["hierarchy/position"] < rows[0]["hierarchy/position"]
+    found = json.loads((tmp_path / "hierarchy_tree.json").read_text())
+    assert sorted(child for children in found["tree"].values() for child in children if child < 5) == [0, 1, 2, 3, 4]
+    with pytest.raises(UsageError, match="visxp train selflabel"):
+        run_hierarchy(add_heads(networks, fusion_hidden=16), data, tmp_path)
+
+
 def test_commands_lead_from_checkpoint_to_checkpoint(
     corpus: tuple[Path, Path], networks: Networks, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`train avc` and `train selflabel` write checkpoints that load with their heads; the first still loads without."""
+    """Each stage's command writes a checkpoint that loads with its heads; the first still loads without."""
     (tmp_path / "recipe.json").write_text(json.dumps(recipe_to_json(recipe())))
     provenance = {"stages": ["warmstart"], "recipe": recipe_to_json(recipe())}
     save_checkpoint(tmp_path / "warm", networks, provenance=provenance, card="")
     previous = "warm"
-    for stage in ("avc", "selflabel"):
+    for stage in ("avc", "selflabel", "hierarchy"):
         arguments = ["train", stage, str(corpus[0]), "--cache", str(corpus[1]), "--from", str(tmp_path / previous)]
         arguments += ["--out", str(tmp_path / stage), "--run", str(tmp_path / "run")]
         assert main([*arguments, "--recipe", str(tmp_path / "recipe.json"), "--epochs", "1", "--json"]) == 0
@@ -230,10 +277,10 @@ def test_commands_lead_from_checkpoint_to_checkpoint(
         assert printed["checkpoint"] == load_checkpoint(tmp_path / stage).checkpoint_id
         previous = stage
     assert load_checkpoint(tmp_path / "warm").networks.fusion is None
-    last = load_checkpoint(tmp_path / "selflabel")
+    last = load_checkpoint(tmp_path / "hierarchy")
     assert last.networks.fusion is not None
     assert last.networks.clustering is not None
-    assert last.provenance["stages"] == ["warmstart", "avc", "selflabel"]
+    assert last.provenance["stages"] == ["warmstart", "avc", "selflabel", "hierarchy"]
     assert "2 clusterings of 3 clusters" in (tmp_path / "selflabel" / "README.md").read_text()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from visxp_search.errors import UsageError
+from visxp_search.sound_picture import draw_spectrogram, paint
 from webui.basket import (
     MAX_MOMENTS,
     Collected,
@@ -21,7 +22,7 @@ from webui.basket import (
     take_out,
     toggle,
 )
-from webui.plots import curve_paths, draw_spectrogram, fill_cell, paint, spread_seconds
+from webui.plots import curve_paths, fill_cell, spread_seconds
 
 A, B = Collected("a", 1, 3, 0.5, "first"), Collected("b", 0, 9)
 

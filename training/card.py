@@ -12,6 +12,8 @@ STAGES = {
     "avc": "audio-visual correspondence: fusion network, joint heads and encoders, negatives from other groups",
     "selflabel": "self-labelling: clusters of wanted sizes over picture and sound become labels, and are learned by a "
     "clustering network, by each modality alone and by the encoders",
+    "hierarchy": "hierarchy training: the clusters became leaves of a hyperbolic hierarchy, and each modality learned "
+    "where in it a second lies",
 }
 
 SUMMARY = {

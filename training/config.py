@@ -127,6 +127,47 @@ class SelfLabelConfig:
 
 
 @dataclass(frozen=True)
+class HierarchyConfig:
+    """Positions in the Poincaré ball as labels, from the hierarchy over the clusters of self-labelling.
+
+    Attributes:
+        epochs: passes over the training pairs.
+        batch_size: pairs a batch.
+        batches_per_step: batches whose gradients make one step; divided among processes.
+        learning_rate: of the heads; peak of the one-cycle schedule.
+        encoder_learning_rate: of the encoders.
+        weight_decay: of AdamW.
+        hidden: units of the hidden layer that tells positions by both modalities.
+        radius: hyperbolic distance of the leaves from the origin; the larger, the more alike are all mistakes.
+        freeze_norm: see `AvcConfig`.
+        rehearsal: see `AvcConfig`.
+        loss_weights: term -> weight; the terms are `hierarchy/position` and `hierarchy/anchor`, and those of
+            `selflabel` and `avc` that keep their heads in step.
+    """
+
+    epochs: int = 6
+    batch_size: int = 64
+    batches_per_step: int = 1
+    learning_rate: float = 2e-3
+    encoder_learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    hidden: int = 256
+    radius: float = 4.0
+    freeze_norm: bool = True
+    rehearsal: int = 32
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {
+            "hierarchy/position": 1.0,
+            "hierarchy/anchor": 5.0,
+            "selflabel/clustering": 0.5,
+            "selflabel/representation": 0.25,
+            "avc/correspondence": 0.5,
+            "avc/contrastive": 0.3,
+        }
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides what comes out of training, besides the data."""
 
@@ -157,6 +198,7 @@ class Recipe:
     )
     avc: AvcConfig = field(default_factory=AvcConfig)
     selflabel: SelfLabelConfig = field(default_factory=SelfLabelConfig)
+    hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
@@ -196,6 +238,7 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
         "warmstart_audio": WarmstartConfig,
         "avc": AvcConfig,
         "selflabel": SelfLabelConfig,
+        "hierarchy": HierarchyConfig,
     }
     parts: dict[str, Any] = {"seed": values["seed"]} if "seed" in values else {}
     for name, fields in values.items():

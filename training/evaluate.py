@@ -6,7 +6,7 @@ statistics, and k-means on the same features.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from training.metrics import bootstrap_clustering, bootstrap_mean, label_retriev
 from training.pairs import Pairs, Rows, embed_frames, embed_waveforms, set_centres
 from visxp_search.checkpoint import Checkpoint, Networks, load_checkpoint
 from visxp_search.errors import UsageError
+from visxp_search.heads import FusionNetwork
 
 FloatArray = npt.NDArray[np.float32]
 Cell = dict[str, float] | None
@@ -32,6 +33,7 @@ Progress = Callable[[str, int, int], None]
 MAX_HELD_OUT, MAX_TRAINING, MAX_MOMENTS = 4000, 4000, 600
 """Rows measured at most, spread evenly: rankings grow with their square."""
 RANKS = (1, 5, 10)
+UNTRAINED = "same network, untrained"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ class Shown:
 
 
 def evaluate(
-    checkpoint_path: Path, material: Material, *, seed: int, device: torch.device, progress: Progress
+    checkpoint_path: Path,
+    material: Material,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+    beside: Sequence[Path] = (),
 ) -> tuple[dict[str, Any], Shown]:
     """Measure a checkpoint on the held-out pairs.
 
@@ -95,6 +103,7 @@ def evaluate(
         seed: of the untrained network, negatives and draws.
         device: where to compute.
         progress: called with (what, steps done, steps in all).
+        beside: further checkpoint folders, measured on the same seconds in the same tables.
 
     Returns:
         The evaluation as JSON values (`tables`, `clusters`, counts), and what the report shows besides.
@@ -118,11 +127,16 @@ def evaluate(
 
     ours = embed_with("this checkpoint", checkpoint.networks, pairs, held_out, training, device=device)
     blank = build_untrained(checkpoint, pairs, seed=seed, device=device)
-    untrained = embed_with("same network, untrained", blank, pairs, held_out, training, device=device)
-    methods = [ours, untrained, embed_plainly(pairs, rated, training)]
+    untrained = embed_with(UNTRAINED, blank, pairs, held_out, training, device=device)
+    trained = [ours]
+    for path in beside:
+        other = load_checkpoint(path)
+        name = f"checkpoint {other.checkpoint_id}"
+        trained.append(embed_with(name, other.networks, pairs, held_out, training, device=device))
+    methods = [*trained, untrained, embed_plainly(pairs, rated, training)]
     measurements: list[Callable[[], dict[str, Any]]] = [
-        lambda: measure_correspondence(ours, untrained, rated, seed=seed),
-        lambda: measure_across([ours, untrained], rated),
+        lambda: measure_correspondence(trained, untrained, rated, seed=seed),
+        lambda: measure_across([*trained, untrained], rated),
         lambda: measure_retrieval(methods, rated, modality="visual"),
         lambda: measure_retrieval(methods, rated, modality="audio"),
         lambda: measure_probe(methods, rated),
@@ -182,17 +196,26 @@ def embed_plainly(pairs: Pairs, rated: Rated, training: Rows) -> Embedded:
     return Embedded("colour histogram / MFCC", visual[:n], audio[:n], visual[n:], audio[n:])
 
 
-def measure_correspondence(ours: Embedded, untrained: Embedded, rated: Rated, *, seed: int) -> dict[str, Any]:
+def measure_correspondence(
+    trained: Sequence[Embedded], untrained: Embedded, rated: Rated, *, seed: int
+) -> dict[str, Any]:
     """Accuracy of "belong together", one negative of another group for each positive."""
     random = np.random.default_rng(seed)
     partners = _draw_others(rated.groups, random)
     train_partners = _draw_others(rated.train_groups, random)
     rows = []
-    if ours.networks is not None and ours.networks.fusion is not None:
-        fusion = ours.networks.fusion
-        scores = _score_pairs(ours, ours.visual, ours.audio, partners, lambda v, a: fusion(v, a).diagonal())
-        rows.append({"name": "fusion network", "values": _accuracy(scores, 0.0, rated.groups)})
-    for method, name in ((ours, "joint space"), (untrained, "joint space, untrained")):
+    names = ["", *(f", {method.name}" for method in trained[1:])]
+    for method, suffix in zip(trained, names, strict=True):
+        if method.networks is not None and method.networks.fusion is not None:
+            fusion = method.networks.fusion
+
+            def fused(v: torch.Tensor, a: torch.Tensor, fusion: FusionNetwork = fusion) -> torch.Tensor:
+                logits: torch.Tensor = fusion(v, a)
+                return logits.diagonal()
+
+            scores = _score_pairs(method, method.visual, method.audio, partners, fused)
+            rows.append({"name": f"fusion network{suffix}", "values": _accuracy(scores, 0.0, rated.groups)})
+    for method, suffix in zip([*trained, untrained], [*names, ", untrained"], strict=True):
         if method.networks is not None:
             networks = method.networks
 
@@ -203,7 +226,8 @@ def measure_correspondence(ours: Embedded, untrained: Embedded, rated: Rated, *,
             fitted = _score_pairs(method, method.train_visual, method.train_audio, train_partners, cosine)
             threshold = (np.median(fitted[0]) + np.median(fitted[1])) / 2
             scores = _score_pairs(method, method.visual, method.audio, partners, cosine)
-            rows.append({"name": name, "values": _accuracy(scores, float(threshold), rated.groups)})
+            values = _accuracy(scores, float(threshold), rated.groups)
+            rows.append({"name": f"joint space{suffix}", "values": values})
     about = "balanced; negatives from other groups; the joint space's threshold comes from training pairs; chance 0.5"
     return {"title": "Correspondence", "about": about, "measures": ["accuracy"], "rows": rows}
 
@@ -271,12 +295,15 @@ def measure_clusters(methods: list[Embedded], rated: Rated, *, seed: int) -> dic
     labels, groups = rated.labels[labelled], rated.groups[labelled]
     own = tell_clusters(methods[0])
     n_clusters = max(2, min(own.shape[2] if own is not None else 32, len(labels) // 2))
-    if own is not None and len(labels):
-        for head in range(own.shape[1]):
-            clusters = own[labelled, head].argmax(axis=1)
-            rows.append(
-                {"name": f"pseudo-labels, head {head}", "values": bootstrap_clustering(clusters, labels, groups)}
-            )
+    for method in methods if len(labels) else []:
+        told = tell_clusters(method)
+        if told is None or method.name == UNTRAINED:
+            continue
+        suffix = "" if method is methods[0] else f", {method.name}"
+        for head in range(told.shape[1]):
+            clusters = told[labelled, head].argmax(axis=1)
+            values = bootstrap_clustering(clusters, labels, groups)
+            rows.append({"name": f"pseudo-labels, head {head}{suffix}", "values": values})
     if len(labels) > n_clusters:
         for method in methods:
             both = np.concatenate([method.visual, method.audio], axis=1)[labelled]

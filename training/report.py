@@ -20,7 +20,7 @@ from training.evaluate import Shown
 from training.state import read_rows
 
 N_EXAMPLES, N_FOUND, THUMBNAIL = 6, 8, 72
-LOGS = ("warmstart_visual", "warmstart_audio", "avc", "selflabel", "selflabel_rounds")
+LOGS = ("warmstart_visual", "warmstart_audio", "avc", "selflabel", "selflabel_rounds", "hierarchy")
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;"

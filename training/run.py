@@ -17,6 +17,7 @@ from training.corpus import load_examples
 from training.data import load_material
 from training.distributed import join_workers
 from training.evaluate import evaluate, write_evaluation
+from training.hierarchy import train_hierarchy
 from training.package import package_checkpoint
 from training.pairs import set_centres
 from training.report import write_report
@@ -106,7 +107,7 @@ def run_stage(
     """One stage after the warm start: from a checkpoint and data to the next checkpoint.
 
     Args:
-        stage: `avc` or `selflabel`.
+        stage: `avc`, `selflabel` or `hierarchy`.
         data: corpus or shards, see `data.load_material`.
         out: the checkpoint folder to write.
         recipe: all settings; shapes of networks come from `start` if there is one.
@@ -139,8 +140,10 @@ def run_stage(
         }
         if stage == "avc":
             networks = train_avc(networks, pairs, recipe.avc, **options)
-        else:
+        elif stage == "selflabel":
             networks = train_selflabel(networks, pairs, recipe.selflabel, **options)
+        else:
+            networks = train_hierarchy(networks, pairs, recipe.hierarchy, **options)
         last = read_rows(run, stage)[-1]
         provenance = {
             **earlier,
@@ -167,11 +170,12 @@ def run_evaluate(
     seed: int,
     device: torch.device,
     progress: Progress,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Measure a checkpoint and write `evaluation.json` and `report.html`; see `evaluate.evaluate`."""
     rate = load_checkpoint(checkpoint).networks.architecture.spectrogram.sample_rate_hz
     material = load_material(data, cache=cache, sample_rate_hz=rate, progress=progress)
-    evaluation, shown = evaluate(checkpoint, material, seed=seed, device=device, progress=progress)
+    evaluation, shown = evaluate(checkpoint, material, seed=seed, device=device, progress=progress, beside=beside)
     out.mkdir(parents=True, exist_ok=True)
     write_evaluation(out / "evaluation.json", evaluation)
     write_report(out / "report.html", evaluation, shown, run=run)

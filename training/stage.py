@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import AvcConfig, SelfLabelConfig
+from training.config import AvcConfig, HierarchyConfig, SelfLabelConfig
 from training.distributed import Workers
 from training.pairs import Pairs, Rehearsal, Rows, augment_batch, embed_frames, embed_waveforms
 from visxp_search.checkpoint import Networks
@@ -34,11 +34,25 @@ def add_heads(networks: Networks, **wanted: int) -> Networks:
     return grown
 
 
-def build_optimizer(networks: Networks, config: AvcConfig | SelfLabelConfig, *, n_steps: int) -> "Training":
-    """AdamW with a rate for encoders and one for heads, weights decaying and biases not, on a one-cycle schedule."""
+def build_optimizer(
+    networks: Networks,
+    config: AvcConfig | SelfLabelConfig | HierarchyConfig,
+    *,
+    n_steps: int,
+    others: nn.Module | None = None,
+) -> "Training":
+    """AdamW with a rate for encoders and one for heads, weights decaying and biases not, on a one-cycle schedule.
+
+    Args:
+        networks: the encoders and heads.
+        config: rates and decay.
+        n_steps: of the schedule.
+        others: a module of the stage's own, which learns at the rate of the heads.
+    """
     encoders = [*networks.visual.parameters(), *networks.audio.parameters()]
     of_encoders = {id(parameter) for parameter in encoders}
     heads = [parameter for parameter in networks.parameters() if id(parameter) not in of_encoders]
+    heads += list(others.parameters()) if others is not None else []
     groups, peaks = [], []
     for parameters, rate in ((encoders, config.encoder_learning_rate), (heads, config.learning_rate)):
         for decay in (config.weight_decay, 0.0):

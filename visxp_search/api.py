@@ -72,6 +72,8 @@ class IndexFacts:
         seconds: stored seconds.
         seconds_expected: seconds that all known videos have.
         flags: flag -> number of seconds that carry it.
+        clusters: different values of the payload `cluster`.
+        clusters_of: whose they are: the `archive`'s own, or those that the `checkpoint` learned in training.
     """
 
     location: str
@@ -81,6 +83,8 @@ class IndexFacts:
     seconds: int
     seconds_expected: int
     flags: dict[str, int]
+    clusters: int
+    clusters_of: str
 
 
 def open_index(
@@ -374,6 +378,8 @@ def collect_facts(store: Store) -> IndexFacts:
         seconds=store.count(),
         seconds_expected=expected,
         flags={str(flag): number for flag, number in store.facet("flags").items()},
+        clusters=len(store.facet("cluster")),
+        clusters_of="archive" if store.read_document("clusters") is not None else "checkpoint",
     )
 
 

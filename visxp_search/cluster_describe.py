@@ -1,11 +1,13 @@
 """Descriptions of clusters and branches that a person can use, gathered in one pass over the stored seconds.
 
-Memory stays bounded: of each node a few candidates, sums and the ids of its videos are kept.
+Memory stays bounded: of each cluster a few candidates, sums, and of each of its videos one second are kept.
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,12 @@ from visxp_search.store import Filter, Store
 SHOWN = 6
 """Representatives of each sort, and boundary cases."""
 CANDIDATES = 32
-PER_VIDEO = 2
-"""At most so many of the nearest seconds are of one video, where there are others."""
 NEIGHBOURS = 3
+MAIN_VIDEOS = 3
+MAINLY = 0.5
+"""Share of a node's seconds from which on one video is most of it."""
+UNLIKE, ALIKE = 0.2, 0.6
+"""Difference of the purities in picture and sound, and both purities, that are worth a word."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,14 @@ class Description:
         seconds: that belong to it.
         share: of all seconds that have a cluster.
         videos: that have one of its seconds.
+        main_videos: ids of those that have most of them, and their shares.
         purity_visual: length of the mean of its seconds' centred pictures, in [0, 1]: 1 if all look the same.
         purity_audio: the same of their sound. Both are NaN if it has none.
         has_audio: share of its seconds that have a sound.
         confidence: mean over its seconds.
-        nearest: seconds nearest the prototype, at most two of a video.
-        diverse: seconds that differ from each other as much as possible.
-        boundary: seconds that nearly belong to another cluster.
+        nearest: seconds nearest the prototype, each of another video as long as there are others.
+        diverse: seconds that differ from each other as much as possible, likewise.
+        boundary: seconds that nearly belong to another cluster, likewise.
         neighbours: clusters of the nearest prototypes; for a branch, the other children of its parent.
     """
 
@@ -63,6 +69,7 @@ class Description:
     seconds: int
     share: float
     videos: int
+    main_videos: tuple[tuple[str, float], ...]
     purity_visual: float
     purity_audio: float
     has_audio: float
@@ -91,10 +98,11 @@ class _Gathered:
 
     n_seconds: int = 0
     confidence: float = 0.0
-    videos: set[str] = field(default_factory=set)
+    videos: Counter[str] = field(default_factory=Counter)
     sums: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     near: list[tuple[float, str, int]] = field(default_factory=list)
+    best: dict[str, tuple[float, str, int]] = field(default_factory=dict)
     edge: list[tuple[float, str, int, float]] = field(default_factory=list)
     any: list[tuple[FloatArray, Example]] = field(default_factory=list)
 
@@ -132,6 +140,34 @@ def shown_nodes(clustering: Clustering, *, with_hidden: bool = False) -> list[st
     return [f"c{cluster}" for cluster in book.below(ROOT) if not set(book.path(f"c{cluster}")) & set(hidden)]
 
 
+def summarise(description: Description, paths: Mapping[str, Sequence[str]]) -> str:
+    """What a node is, in words, as far as numbers tell: how alike its pictures and sounds are, and whence it is.
+
+    Args:
+        description: of the node.
+        paths: video id -> where the file lies.
+    """
+    d, words = description, []
+    if d.has_audio < 0.1:
+        words.append("without sound")
+    elif np.isnan(d.purity_visual):
+        words.append("sound without picture")
+    elif d.purity_audio - d.purity_visual > UNLIKE:
+        words.append("same sound, different pictures")
+    elif d.purity_visual - d.purity_audio > UNLIKE:
+        words.append("same picture, different sounds")
+    elif min(d.purity_visual, d.purity_audio) > ALIKE:
+        words.append("alike in picture and sound")
+    named = [(Path(paths[video][0]).name if paths.get(video) else video[:12], share) for video, share in d.main_videos]
+    if d.videos == 1:
+        words.append(f"all in {named[0][0]}")
+    elif named and named[0][1] >= MAINLY:
+        words.append(f"mostly in {named[0][0]} ({100 * named[0][1]:.0f} %)")
+    elif named:
+        words.append(f"in {', '.join(name for name, _ in named)}{' and others' if d.videos > len(named) else ''}")
+    return "; ".join(words)
+
+
 def _gather(store: Store, clustering: Clustering, clusters: tuple[int, ...] | None) -> dict[int, _Gathered]:
     model, rows = clustering.model, np.array(clustering.book.rows)
     where = None if clusters is None else Filter(clusters=clusters)
@@ -152,12 +188,14 @@ def _gather(store: Store, clustering: Clustering, clusters: tuple[int, ...] | No
             cosine = float((features[at] @ model.prototypes[own].T).max())
             seen.n_seconds += 1
             seen.confidence += float(point.payload.get("confidence", 0))
-            seen.videos.add(point.video_id)
+            seen.videos[point.video_id] += 1
             for name, part in _parts(features[at], clustering):
                 seen.sums[name] = seen.sums.get(name, 0) + part
                 seen.counts[name] = seen.counts.get(name, 0) + 1
-            _keep(seen.near, (cosine, point.video_id, point.second))
-            _keep(seen.edge, (-margin, point.video_id, point.second, cosine), SHOWN)
+            found = (cosine, point.video_id, point.second)
+            _keep(seen.near, found)
+            seen.best[point.video_id] = max(found, seen.best.get(point.video_id, found))
+            _keep(seen.edge, (-margin, point.video_id, point.second, cosine))
             if len(seen.any) < CANDIDATES:  # ids are hashes, so the first ones are a random sample
                 seen.any.append((features[at], Example(point.video_id, point.second, round(cosine, 4))))
     return gathered
@@ -180,7 +218,8 @@ def _describe(
     book = clustering.book
     n_seconds = sum(seen.n_seconds for seen in below)
     n_audio = sum(seen.counts.get("audio", 0) for seen in below)
-    near = sorted((item for seen in below for item in seen.near), reverse=True)
+    videos = sum((seen.videos for seen in below), Counter[str]())
+    near = sorted({item for seen in below for item in (*seen.near, *seen.best.values())}, reverse=True)
     edge = sorted((item for seen in below for item in seen.edge), reverse=True)
     return Description(
         node=node,
@@ -190,14 +229,15 @@ def _describe(
         clusters=len(book.below(node)),
         seconds=n_seconds,
         share=round(n_seconds / total, 4) if total else 0.0,
-        videos=len(set().union(*(seen.videos for seen in below))),
+        videos=len(videos),
+        main_videos=tuple((video, round(n / n_seconds, 3)) for video, n in _most_common(videos)),
         purity_visual=_purity("visual", below),
         purity_audio=_purity("audio", below),
         has_audio=round(n_audio / n_seconds, 3) if n_seconds else 0.0,
         confidence=round(sum(seen.confidence for seen in below) / n_seconds, 3) if n_seconds else 0.0,
-        nearest=_spread_over_videos([Example(video, second, round(score, 4)) for score, video, second in near]),
+        nearest=_one_a_video([Example(video, second, round(score, 4)) for score, video, second in near]),
         diverse=_diverse([item for seen in below for item in seen.any]),
-        boundary=tuple(Example(video, second, round(score, 4)) for _, video, second, score in edge[:SHOWN]),
+        boundary=_one_a_video([Example(video, second, round(score, 4)) for _, video, second, score in edge]),
         neighbours=neighbours,
     )
 
@@ -210,30 +250,36 @@ def _purity(name: str, below: Sequence[_Gathered]) -> float:
     return round(float(np.linalg.norm(total)) / count, 3)
 
 
-def _spread_over_videos(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """The first ones, at most `PER_VIDEO` of a video and none beside another; filled up with the rest in order."""
-    chosen: list[Example] = []
-    for example in examples:
-        same = [other for other in chosen if other.video_id == example.video_id]
-        if len(same) < PER_VIDEO and all(abs(other.second - example.second) > 1 for other in same):
-            chosen.append(example)
-    rest = [example for example in examples if example not in chosen]
+def _most_common(videos: Counter[str]) -> list[tuple[str, int]]:
+    """The videos with most seconds, in an order that does not depend on that of the points."""
+    return sorted(videos.items(), key=lambda item: (-item[1], item[0]))[:MAIN_VIDEOS]
+
+
+def _one_a_video(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """The first ones, each of another video; where there are too few, filled up with the rest in order."""
+    first = {example.video_id: example for example in reversed(examples)}
+    chosen = [example for example in examples if first[example.video_id] is example]
+    rest = [example for example in examples if first[example.video_id] is not example]
     return tuple((chosen + rest)[:SHOWN])
 
 
 def _diverse(candidates: Sequence[tuple[FloatArray, Example]]) -> tuple[Example, ...]:
-    """Farthest-point choice: each next one is the least similar to those chosen."""
+    """Farthest-point choice: each next one is the least similar to those chosen, and of another video if there is one.
+
+    The first is the most typical.
+    """
     if not candidates:
         return ()
     features = np.stack([feature for feature, _ in candidates])
-    first = int((features @ features.mean(axis=0)).argmax())
-    chosen = [first]
-    nearest = features @ features[first]
+    videos = np.array([example.video_id for _, example in candidates])
+    chosen = [int((features @ features.mean(axis=0)).argmax())]
+    nearest = features @ features[chosen[0]]
     while len(chosen) < min(SHOWN, len(candidates)):
-        following = int(nearest.argmin())
+        taken = np.isin(np.arange(len(candidates)), chosen)
+        fresh = ~taken & ~np.isin(videos, videos[chosen])
+        following = int(np.where(fresh if fresh.any() else ~taken, nearest, np.inf).argmin())
         chosen.append(following)
         nearest = np.maximum(nearest, features @ features[following])
-        nearest[chosen] = np.inf
     return tuple(candidates[at][1] for at in chosen)
 
 

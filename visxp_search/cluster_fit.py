@@ -22,12 +22,13 @@ from visxp_search.cluster_book import ROOT, ClusterBook, carry_rows, carry_tree
 from visxp_search.cluster_model import MODALITIES, ClusterModel, FloatArray, make_features, stack_vectors
 from visxp_search.cluster_store import PAGE, Clustering, FitFacts, apply_clustering, pages, read_clustering
 from visxp_search.clusters import (
+    NearScores,
     balance_labels,
-    find_offsets,
     gaussian_sizes,
     hard_assignment,
+    mutual_information,
+    near_scores,
     simplified_silhouette,
-    soft_assignment,
     spread_prototypes,
     uniform_sizes,
     update_prototypes,
@@ -45,7 +46,13 @@ SAMPLE_PER_CLUSTER, LEAST_SAMPLE, MOST_SAMPLE = 100, 20_000, 150_000
 SHARPNESS = 12.0
 """Of the assignment by cosine; a second that is 0.1 nearer to one prototype is 3 times as much its."""
 PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 8
+TOO_FEW = 0.1
+"""A cluster of fewer than this share of the mean size gets another place while prototypes are looked for."""
 SIZE_TOLERANCE = 0.02
+N_NEAR = 16
+"""Clusters that a second may go to while sizes are balanced: its best ones by then."""
+BALANCE_ROUNDS = 4
+"""How often, at most, the best clusters are looked for anew."""
 AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 AUTO_SECONDS_PER_CLUSTER = 12
 """`auto` tries no K with fewer seconds a cluster."""
@@ -65,12 +72,14 @@ class FitOptions:
             [asano2020]; `gaussian`: [asano2020b].
         seed: of everything random.
         fresh: begin with new prototypes even if there are as many clusters already.
+        check_stability: fit the sample once more with another seed, and say how far both agree.
     """
 
     n_clusters: int | None = None
     sizes: str = "natural"
     seed: int = 0
     fresh: bool = False
+    check_stability: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,9 +147,9 @@ def _fit(
     progress("fit prototypes", 0, 1)
     prototypes, sizes, offsets = fit_prototypes(sample, n_clusters, sizes=options.sizes, seed=options.seed, start=start)
     progress("fit prototypes", 1, 1)
-    scores = sample @ prototypes.T
+    near = near_scores(sample @ prototypes.T, offsets=offsets, n_near=2 * N_NEAR)
     offsets = balance_labels(
-        lambda: [scores],
+        lambda: [near],
         cluster_sizes=sizes,
         sharpness=4 * SHARPNESS,
         start=offsets,
@@ -148,6 +157,7 @@ def _fit(
         passes=15,
         doublings=1,
     )
+    stability = _stability(sample, prototypes, offsets, options) if options.check_stability else None
     offsets, size_error = _balance(spool, prototypes, sizes, offsets, progress)
     model = ClusterModel(means=spool.means, prototypes=prototypes.numpy(), offsets=offsets.numpy(), sharpness=SHARPNESS)
     book, carried = _write_book(model, vectors, old, options.seed, progress)
@@ -159,6 +169,7 @@ def _fit(
         n_seconds=n_seconds,
         size_error=round(size_error, 4),
         curve=curve,
+        stability=stability,
     )
     return Clustering(model, book, fit), carried
 
@@ -176,7 +187,7 @@ def fit_prototypes(
         start: (K, F) prototypes to begin with; None for rows that lie far apart.
 
     Returns:
-        Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's soft plan has them.
+        Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's labels nearly have them.
     """
     if start is None:
         tries = [_plain_prototypes(sample, n_clusters, seed=seed + turn) for turn in range(_n_tries(n_clusters))]
@@ -188,17 +199,30 @@ def fit_prototypes(
     offsets = torch.zeros(n_clusters, dtype=torch.float64)
     for _ in range(BALANCED_EPOCHS):
         scores = sample @ prototypes.T
-        offsets = find_offsets(
-            lambda scores=scores: [scores],  # type: ignore[misc]
+        near = near_scores(scores, offsets=offsets, n_near=2 * N_NEAR)
+        offsets = balance_labels(
+            lambda near=near: [near],
             cluster_sizes=wanted,
             sharpness=4 * SHARPNESS,
             start=offsets,
-            tolerance=0.05,
-            max_iterations=6,
+            tolerance=SIZE_TOLERANCE,
+            passes=8,
+            doublings=1,
         )
-        plan = soft_assignment(scores, offsets=offsets, sharpness=4 * SHARPNESS)
-        prototypes = update_prototypes(sample, plan, prototypes=prototypes)
+        # Labels, not the soft plan: in its means two prototypes of one kind become the same, and then no offset parts
+        # their seconds.
+        prototypes = _means(sample, hard_assignment(scores, offsets=offsets), prototypes)
     return prototypes, wanted, offsets
+
+
+def _stability(sample: Tensor, prototypes: Tensor, offsets: Tensor, options: FitOptions) -> float:
+    """NMI of a sample's labels with those of a fit of as many clusters that began with other seconds."""
+    n_clusters = len(prototypes)
+    other, _, other_offsets = fit_prototypes(
+        sample, n_clusters, sizes=options.sizes, seed=options.seed + _n_tries(n_clusters)
+    )
+    labels = hard_assignment(sample @ prototypes.T, offsets=offsets)
+    return round(mutual_information(labels, hard_assignment(sample @ other.T, offsets=other_offsets)), 4)
 
 
 def _n_tries(n_clusters: int) -> int:
@@ -209,11 +233,35 @@ def _n_tries(n_clusters: int) -> int:
 def _plain_prototypes(sample: Tensor, n_clusters: int, *, seed: int) -> Tensor:
     """Spherical k-means from rows that lie far apart."""
     prototypes = spread_prototypes(sample, n_clusters, seed=seed)
-    for _ in range(PLAIN_EPOCHS):
+    for epoch in range(PLAIN_EPOCHS):
         nearest = (sample @ prototypes.T).argmax(dim=1)
-        members = torch.nn.functional.one_hot(nearest, n_clusters).float()
-        prototypes = update_prototypes(sample, members, prototypes=prototypes)
+        if epoch < PLAIN_EPOCHS - 2:
+            _refill(nearest, sample, n_clusters)
+        prototypes = _means(sample, nearest, prototypes)
     return prototypes
+
+
+def _means(sample: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
+    """Prototypes (K, F) as the spherical means of the rows with their labels (B,)."""
+    members = torch.nn.functional.one_hot(labels, len(prototypes)).to(sample)
+    return update_prototypes(sample, members, prototypes=prototypes)
+
+
+def _refill(labels: Tensor, sample: Tensor, n_clusters: int) -> None:
+    """Give clusters that are all but empty half of the largest ones, by changing labels (B,) in place.
+
+    A large cluster is halved along the way from its middle to the member that is farthest from it.
+    """
+    counts = torch.bincount(labels, minlength=n_clusters)
+    for empty in torch.nonzero(counts < TOO_FEW * len(labels) / n_clusters).flatten().tolist():
+        largest = int(counts.argmax())
+        rows = torch.nonzero(labels == largest).flatten()
+        own = sample[rows] - sample[rows].mean(dim=0)
+        along = own @ own[int(own.norm(dim=1).argmax())]
+        half = rows[along > along.median()]
+        labels[half] = empty
+        counts[empty] += len(half)
+        counts[largest] -= len(half)
 
 
 def choose_n_clusters(sample: Tensor, *, seed: int, progress: Progress) -> tuple[int, tuple[tuple[int, float], ...]]:
@@ -356,30 +404,47 @@ def _clusters_of(model: ClusterModel, book: ClusterBook, vectors: FloatArray) ->
 def _balance(
     spool: Spool, prototypes: Tensor, sizes: Tensor, offsets: Tensor, progress: Progress
 ) -> tuple[Tensor, float]:
-    """Offsets for all spooled seconds, beginning with those of the sample; and the largest deviation that is left."""
-    n_passes = 0
+    """Offsets for all spooled seconds, beginning with those of the sample; and the largest deviation that is left.
 
-    def scores() -> Iterator[Tensor]:
-        nonlocal n_passes
-        n_passes += 1
-        progress("balance sizes", min(n_passes, 99), 100)
-        for block in spool.blocks():
-            yield torch.from_numpy(block) @ prototypes.T
+    One second too many or too few is none: sizes are not whole numbers.
 
-    offsets = balance_labels(
-        scores,
-        cluster_sizes=sizes,
-        sharpness=8 * SHARPNESS,
-        start=offsets,
-        tolerance=SIZE_TOLERANCE,
-        passes=8,
-        doublings=1,
-    )
-    counts = torch.zeros(len(sizes), dtype=torch.float64)
-    for block in scores():
-        counts += torch.bincount(hard_assignment(block, offsets=offsets), minlength=len(sizes)).to(counts)
-    progress("balance sizes", 100, 100)
-    return offsets, float((counts / counts.sum() / sizes - 1).abs().max())
+    A round reads the spool once: it counts sizes under the offsets so far, and keeps the best clusters of each second
+    in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found.
+    """
+    best, best_error = offsets, float("inf")
+    for done in range(BALANCE_ROUNDS):
+        counts, near = _read_near(spool, prototypes, offsets, progress, done=done)
+        wanted = counts.sum() * sizes
+        error = float((((counts - wanted).abs() - 1).clamp(min=0) / wanted).max())
+        if error < best_error:
+            best, best_error = offsets, error
+        if error <= SIZE_TOLERANCE or done == BALANCE_ROUNDS - 1:
+            break
+        offsets = balance_labels(
+            lambda near=near: (NearScores(part.values, part.clusters.long()) for part in near),
+            cluster_sizes=sizes,
+            sharpness=8 * SHARPNESS,
+            start=offsets,
+            tolerance=SIZE_TOLERANCE / 2,
+            passes=12,
+            doublings=2,
+        )
+    progress("balance sizes", 1, 1)
+    return best, best_error
+
+
+def _read_near(
+    spool: "Spool", prototypes: Tensor, offsets: Tensor, progress: Progress, *, done: int
+) -> tuple[Tensor, list[NearScores]]:
+    """Sizes (K,) under offsets, and blocks of the best clusters of all spooled seconds."""
+    counts, blocks, n_rows = torch.zeros(len(offsets), dtype=torch.float64), [], 0
+    for block in spool.blocks():
+        near = near_scores(torch.from_numpy(block) @ prototypes.T, offsets=offsets, n_near=N_NEAR)
+        counts += torch.bincount(near.clusters[:, 0], minlength=len(counts)).to(counts)
+        blocks.append(NearScores(near.values, near.clusters.to(torch.int16)))
+        n_rows += len(block)
+        progress("balance sizes", done * spool.n_rows + n_rows, BALANCE_ROUNDS * spool.n_rows)
+    return counts, blocks
 
 
 def _wanted_sizes(counts: Tensor, *, kind: str, seed: int) -> Tensor:
@@ -418,7 +483,8 @@ def _check(options: FitOptions, n_seconds: int, store: Store) -> None:
 
 def _fit_id(model: ClusterModel, options: FitOptions) -> str:
     digest = hashlib.blake2b(digest_size=6)
-    parts: tuple[Any, ...] = (model.prototypes.tobytes(), model.offsets.tobytes(), repr(options).encode())
+    wishes = repr((options.n_clusters, options.sizes, options.seed, options.fresh)).encode()
+    parts: tuple[Any, ...] = (model.prototypes.tobytes(), model.offsets.tobytes(), wishes)
     for part in parts:
         digest.update(part)
     return digest.hexdigest()

@@ -60,6 +60,22 @@ class ClusterModel:
         confidence = plan.max(dim=1).values.numpy()
         return np.where(features.any(axis=1), rows, -1), confidence
 
+    def assign_alone(self, features: FloatArray) -> dict[str, npt.NDArray[np.int64]]:
+        """Modality -> the row of the prototype that it alone points to, (B,), -1 where a second lacks it.
+
+        Args:
+            features: (B, F) of `features`.
+        """
+        found, start = {}, 0
+        for name, mean in self.means.items():
+            part = slice(start, start + len(mean))
+            start += len(mean)
+            own, prototypes = features[:, part], self.prototypes[:, part]
+            cosines = own @ _normalise(prototypes).T  # (B, D) @ (D, R); of unscaled rows: the best one is the same
+            cosines[:, ~prototypes.any(axis=1)] = -np.inf
+            found[name] = np.where(own.any(axis=1), cosines.argmax(axis=1), -1)
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """As JSON data; `from_json` is the inverse, bit by bit."""
         return {

@@ -1,6 +1,7 @@
 """The contact sheet: clusters as pictures, in one HTML file that needs nothing else.
 
-Pictures are decoded from the videos themselves and embedded as JPEG; a second without a picture is a tile that says so.
+Pictures are decoded from the videos themselves, each file opened once, and embedded as JPEG; a second of sound alone is
+shown as its spectrogram.
 """
 
 import base64
@@ -15,14 +16,16 @@ import PIL.Image
 
 from visxp_search.clips import format_time
 from visxp_search.cluster_book import ROOT, ClusterBook
-from visxp_search.cluster_describe import Description, Example
-from visxp_search.decode import MediaInfo, decode_clips, probe
+from visxp_search.cluster_describe import Description, Example, summarise
+from visxp_search.decode import decode_clips, probe
+from visxp_search.decode_stills import decode_stills
 from visxp_search.errors import DecodeError
+from visxp_search.sound_picture import Picture, draw_spectrogram
 
 TILE_WIDTH, TILE_HEIGHT = 176, 99
 JPEG_QUALITY = 78
-DECODED_SIDE = 224
-"""Frames are decoded square and then given their shape back."""
+SOUND_RATE_HZ = 8000
+"""Of spectrograms: they show 0 to 4 kHz."""
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --faint: #777; }
@@ -30,12 +33,14 @@ body { font: 15px/1.4 system-ui, sans-serif; margin: 0 auto; max-width: 1240px; 
 h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 0; } p { margin: 2px 0; }
 .faint { color: var(--faint); font-size: 13px; }
 .cluster { border-top: 1px solid var(--line); padding: 16px 0 8px; }
-.branch { margin: 32px 0 8px; font-size: 15px; font-weight: 600; border-top: 3px solid var(--line); padding-top: 8px; }
+.branch { margin: 28px 0 8px; border-top: 3px solid var(--line); padding-top: 8px; }
+.branch b { font-size: 16px; }
 .row { display: flex; gap: 8px; flex-wrap: wrap; margin: 6px 0; } .row > b { flex: 0 0 72px; font-weight: 500; }
 figure { margin: 0; width: 176px; } figcaption { font-size: 12px; color: var(--faint); overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap; }
 .tile { width: 176px; height: 99px; background: #000; color: #bbb; display: grid; place-items: center;
-  font-size: 13px; overflow: hidden; } .tile img { max-width: 100%; max-height: 100%; display: block; }
+  font-size: 13px; overflow: hidden; text-align: center; }
+.tile img { max-width: 100%; max-height: 100%; display: block; }
 """
 
 
@@ -53,48 +58,84 @@ def make_tiles(
     *,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[tuple[str, int], Tile]:
-    """Decode the picture of each second; a video that can no longer be read gives tiles that say so.
+    """Read the picture of each second, file by file; one that can no longer be read gives tiles that say so.
 
     Args:
         examples: seconds, in any order, also twice.
         paths: video id -> where the file may lie.
         on_tile: told how many of how many are done.
     """
-    keys = sorted({(example.video_id, example.second) for example in examples})
-    shapes: dict[str, tuple[Path, MediaInfo] | str] = {}
-    tiles = {}
-    for done, (video_id, second) in enumerate(keys, start=1):
-        if video_id not in shapes:
-            shapes[video_id] = _find_file(paths.get(video_id, ()))
-        tiles[video_id, second] = _make_tile(shapes[video_id], second)
-        on_tile(done, len(keys))
+    wanted: dict[str, set[int]] = {}
+    for example in examples:
+        wanted.setdefault(example.video_id, set()).add(example.second)
+    total = sum(len(seconds) for seconds in wanted.values())
+    tiles: dict[tuple[str, int], Tile] = {}
+    for video_id, seconds in sorted(wanted.items()):
+        for second, tile in zip(sorted(seconds), _read_tiles(paths.get(video_id, ()), sorted(seconds)), strict=True):
+            tiles[video_id, second] = tile
+            on_tile(len(tiles), total)
     return tiles
 
 
 def render_sheet(
     descriptions: Sequence[Description],
+    branches: Mapping[str, Description],
     book: ClusterBook,
     tiles: Mapping[tuple[str, int], Tile],
     paths: Mapping[str, Sequence[str]],
     *,
     title: str,
 ) -> str:
-    """The sheet as HTML: clusters in the order of the tree, each with its nearest, diverse and boundary seconds."""
+    """The sheet as HTML: clusters in the order of the tree, each with its nearest, diverse and boundary seconds.
+
+    Args:
+        descriptions: of the clusters to show.
+        branches: branch -> description, of all that are above them.
+        book: names and tree.
+        tiles: of `make_tiles`.
+        paths: video id -> where the file may lie.
+        title: of the page.
+    """
     titles = {node: book.title(node) for node in [ROOT, *book.parents()]}
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    n_seconds = sum(description.seconds for description in descriptions)
-    parts.append(f'<p class="faint">{len(descriptions)} clusters of {n_seconds} seconds</p>')
-    above: tuple[str, ...] | None = None
+    n_hidden = len(book.clusters()) - len(descriptions)
+    whole = branches[ROOT]
+    counts = (
+        f"{len(descriptions)} clusters{f' ({n_hidden} more are hidden)' if n_hidden else ''} in {len(book.tree)} "
+        f"branches · {whole.seconds} seconds of {whole.videos} videos"
+    )
+    parts = [f'<h1>{html.escape(title)}</h1><p class="faint">{counts}</p>']
+    seen = {ROOT}
     for description in descriptions:
-        if description.path[:-1] != above:
-            above = description.path[:-1]
-            trail = " / ".join(html.escape(titles[node]) for node in above)
-            parts.append(f'<div class="branch">{trail}</div>')
+        for depth, node in enumerate(description.path[:-1]):
+            if node not in seen:
+                seen.add(node)
+                parts.append(_branch_html(branches[node], titles, paths, depth=depth))
         parts.append(_cluster_html(description, titles, tiles, paths))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
     )
+
+
+def _branch_html(
+    branch: Description, titles: Mapping[str, str], paths: Mapping[str, Sequence[str]], *, depth: int
+) -> str:
+    trail = " / ".join(html.escape(titles[node]) for node in branch.path[1:-1])
+    words = html.escape(summarise(branch, paths))
+    facts = f"{branch.clusters} clusters · {branch.seconds} s ({100 * branch.share:.1f} %) in {branch.videos} videos"
+    label = _label(branch, titles)
+    indent, above = f"margin-left:{12 * (depth - 1)}px", f"{trail} / " if trail else ""
+    about = f"{facts} · {words}" if words else facts
+    return (
+        f'<div class="branch" style="{indent}"><span class="faint">{above}</span><b>{label}</b>'
+        f'<p class="faint">{about}</p></div>'
+    )
+
+
+def _label(description: Description, titles: Mapping[str, str]) -> str:
+    """The name and the id, or the id alone."""
+    name, node = html.escape(titles[description.node]), description.node
+    return name if name == node else f"{name} ({node})"
 
 
 def _cluster_html(
@@ -104,8 +145,7 @@ def _cluster_html(
     paths: Mapping[str, Sequence[str]],
 ) -> str:
     neighbours = ", ".join(html.escape(titles[node]) for node in description.neighbours) or "none"
-    name = html.escape(titles[description.node])
-    label = name if name == description.node else f"{name} ({description.node})"
+    words = summarise(description, paths)
     facts = (
         f"{description.seconds} s ({100 * description.share:.1f} %) in {description.videos} videos · picture "
         f"{_number(description.purity_visual)} · sound {_number(description.purity_audio)} · with sound "
@@ -119,7 +159,10 @@ def _cluster_html(
             ("boundary", description.boundary),
         )
     )
-    return f'<section class="cluster"><h2>{label}</h2><p class="faint">{facts}</p>{rows}</section>'
+    about = f"<p>{html.escape(words)}</p>" if words else ""
+    above = " / ".join(html.escape(titles[node]) for node in description.path[1:-1]) or "the top"
+    heading = f'<h2>{_label(description, titles)} <span class="faint">in {above}</span></h2>'
+    return f'<section class="cluster">{heading}{about}<p class="faint">{facts}</p>{rows}</section>'
 
 
 def _tile_html(example: Example, tiles: Mapping[tuple[str, int], Tile], paths: Mapping[str, Sequence[str]]) -> str:
@@ -134,38 +177,43 @@ def _tile_html(example: Example, tiles: Mapping[tuple[str, int], Tile], paths: M
     return f'<figure><div class="tile">{inside}</div><figcaption title="{caption}">{caption}</figcaption></figure>'
 
 
-def _find_file(paths: Sequence[str]) -> tuple[Path, MediaInfo] | str:
-    """The first path that can be read, with what the file is; else why not."""
-    reason = "no path known"
+def _read_tiles(paths: Sequence[str], seconds: Sequence[int]) -> list[Tile]:
+    """The tiles of ascending seconds, from the first path that can be read."""
+    remark = "no path known"
     for path in paths:
         try:
-            return Path(path), probe(path)
+            has_video = probe(path).has_video
+            pictures = _stills(Path(path), seconds) if has_video else _spectrograms(Path(path), seconds)
+            return [
+                Tile(_jpeg(picture), "") if picture is not None else Tile(b"", "no picture") for picture in pictures
+            ]
         except DecodeError:
-            reason = "file not readable"
-    return reason
+            remark = "file not readable"
+    return [Tile(b"", remark)] * len(seconds)
 
 
-def _make_tile(found: tuple[Path, MediaInfo] | str, second: int) -> Tile:
-    if isinstance(found, str):
-        return Tile(b"", found)
-    path, info = found
-    if not info.has_video:
-        return Tile(b"", "sound only")
-    try:
-        with decode_clips(
-            path, frame_size=DECODED_SIDE, sample_rate_hz=8000, start_second=second, stop_second=second + 1
-        ) as reader:
-            clip = next(reader, None)
-    except DecodeError:
-        return Tile(b"", "file not readable")
-    if clip is None or clip.frame is None:
-        return Tile(b"", "no picture")
-    scale = min(TILE_WIDTH / max(info.width, 1), TILE_HEIGHT / max(info.height, 1))
-    size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
-    picture = PIL.Image.fromarray(np.ascontiguousarray(clip.frame.transpose(1, 2, 0))).resize(size)
+def _stills(path: Path, seconds: Sequence[int]) -> list[Picture | None]:
+    """(H, W, 3) pictures that fit into a tile."""
+    found = decode_stills(path, seconds=seconds, width=TILE_WIDTH, height=TILE_HEIGHT)
+    return [None if picture is None else np.ascontiguousarray(picture.transpose(1, 2, 0)) for picture in found]
+
+
+def _spectrograms(path: Path, seconds: Sequence[int]) -> list[Picture | None]:
+    """(H, W, 3) spectrograms of the seconds, in one pass over the sound; None where there is none."""
+    drawn: dict[int, Picture] = {}
+    with decode_clips(
+        path, frame_size=1, sample_rate_hz=SOUND_RATE_HZ, start_second=seconds[0], stop_second=seconds[-1] + 1
+    ) as reader:
+        for clip in reader:
+            if clip.second in seconds and clip.waveform is not None:
+                drawn[clip.second] = draw_spectrogram(clip.waveform.ravel(), width=TILE_WIDTH, height=TILE_HEIGHT)
+    return [drawn.get(second) for second in seconds]
+
+
+def _jpeg(picture: Picture) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=JPEG_QUALITY)
-    return Tile(buffer.getvalue(), "")
+    PIL.Image.fromarray(picture).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def _number(value: float) -> str:

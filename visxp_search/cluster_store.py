@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from visxp_search.cluster_book import ClusterBook, book_from_json
 from visxp_search.cluster_model import ClusterModel
 from visxp_search.errors import CollectionError
@@ -34,8 +36,9 @@ class FitFacts:
         sizes: wanted sizes, see `cluster_fit.FitOptions`.
         seed: of everything random.
         n_seconds: seconds that were there.
-        size_error: largest relative deviation of a cluster's size from the wanted one.
+        size_error: largest relative deviation of a cluster's size from the wanted one, beyond one second.
         curve: (K, silhouette) of the K that were tried; empty if K was given.
+        stability: NMI of the labels of a sample with those of another fit, that began elsewhere; None if not measured.
     """
 
     fit_id: str
@@ -45,6 +48,7 @@ class FitFacts:
     n_seconds: int
     size_error: float
     curve: tuple[tuple[int, float], ...] = ()
+    stability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,21 +68,25 @@ class Clustering:
     applied: bool = False
 
     def label(self, points: Sequence[SecondPoint]) -> list[dict[str, Any]]:
-        """The payload values `cluster`, `path` and `confidence` of seconds; {} for one without any vector."""
+        """The payload values of seconds: `cluster`, `path`, `confidence`, and `cluster_visual` and `cluster_audio`.
+
+        The last two are what picture and sound alone point to, where they are there; a second without any vector has
+        none of all this.
+        """
         if not points:
             return []
-        rows, confidence = self.model.assign(self.model.features(points))
+        features, clusters = self.model.features(points), self.book.rows
+        rows, confidence = self.model.assign(features)
         paths = self.book.paths()
-        return [
-            {
-                "cluster": self.book.rows[row],
-                "path": paths[self.book.rows[row]],
-                "confidence": round(float(sure), 4),
-            }
-            if row >= 0
-            else {}
-            for row, sure in zip(rows.tolist(), confidence.tolist(), strict=True)
+        labels: list[dict[str, Any]] = [
+            {"cluster": clusters[row], "path": paths[clusters[row]], "confidence": round(sure, 4)} if row >= 0 else {}
+            for row, sure in zip(rows.tolist(), confidence.astype(np.float64).tolist(), strict=True)
         ]
+        for name, alone in self.model.assign_alone(features).items():
+            for values, row in zip(labels, alone.tolist(), strict=True):
+                if row >= 0:
+                    values[f"cluster_{name}"] = clusters[row]
+        return labels
 
 
 def read_clustering(store: Store) -> Clustering | None:
@@ -112,7 +120,8 @@ def require_clustering(store: Store) -> Clustering:
     """
     clustering = read_clustering(store)
     if clustering is None:
-        raise CollectionError(f"index {store.location} has no clusters yet; make them with: visxp clusters fit")
+        learned = " of its own yet, only those that its checkpoint learned" if store.facet("cluster") else " yet"
+        raise CollectionError(f"index {store.location} has no clusters{learned}; make them with: visxp clusters fit")
     return clustering
 
 
@@ -150,8 +159,8 @@ def apply_clustering(
     Args:
         store: an index open for writing.
         clustering: what should hold.
-        clusters: only the seconds whose payload says one of these; None for all. What an edit can not change need not
-            be read again.
+        clusters: only the seconds whose payload says one of these, by both modalities or one; None for all. What an
+            edit can not change need not be read again.
         on_seconds: told how many more seconds are done.
 
     Returns:
@@ -160,16 +169,19 @@ def apply_clustering(
     before = read_clustering(store)
     whole = clusters is None or before is None or not before.applied
     write_clustering(store, replace(clustering, applied=False))
-    where = None if whole or clusters is None else Filter(clusters=tuple(clusters))
-    seconds = store.seconds(where, with_vectors=clustering.model.modalities, page=PAGE)
-    for points in pages(seconds):
-        updates = [
-            (point.video_id, point.second, values)
-            for point, values in zip(points, clustering.label(points), strict=True)
-            if _differs(point.payload, values)
-        ]
-        store.set_payloads(updates)
-        on_seconds(len(points))
+    wanted: list[Filter | None] = [None]
+    if not whole and clusters is not None:
+        some = tuple(clusters)
+        wanted = [Filter(clusters=some), Filter(clusters_visual=some), Filter(clusters_audio=some)]
+    for where in wanted:
+        for points in pages(store.seconds(where, with_vectors=clustering.model.modalities, page=PAGE)):
+            updates = [
+                (point.video_id, point.second, values)
+                for point, values in zip(points, clustering.label(points), strict=True)
+                if _differs(point.payload, values)
+            ]
+            store.set_payloads(updates)
+            on_seconds(len(points))
     store.flush()
     done = replace(clustering, applied=True)
     write_clustering(store, done)

@@ -17,16 +17,32 @@ References:
     [asano2020b] Labelling unlabelled videos from scratch with multi-modal self-supervision, 2020, arXiv:2006.13662.
     [cuturi2013] Sinkhorn Distances: Lightspeed Computation of Optimal Transport, 2013, arXiv:1306.0895.
     [schmitzer2019] Stabilized Sparse Scaling Algorithms for Entropy Regularized Transport Problems, 2019,
-        arXiv:1610.06519: the scaling of the sharpness.
+        arXiv:1610.06519: the scaling of the sharpness, and that far clusters need not be looked at.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 Blocks = Callable[[], Iterable[Tensor]]
 """Gives the rows of a score matrix anew at each call, as blocks (n, K); the same rows in the same order."""
+
+
+@dataclass(frozen=True)
+class NearScores:
+    """Of each of n rows the scores of a few clusters alone, those it may belong to; all others count as impossible.
+
+    Attributes:
+        values: (n, M) float32 scores.
+        clusters: (n, M) integers, whose they are.
+    """
+
+    values: Tensor
+    clusters: Tensor
+
 
 MAX_DOUBLINGS = 6
 """How often `balance_labels` doubles the sharpness: by then it is 64-fold."""
@@ -173,8 +189,14 @@ def find_offsets(
     return offsets
 
 
+def near_scores(scores: Tensor, *, offsets: Tensor, n_near: int) -> NearScores:
+    """The scores (n, K) of the `n_near` best clusters of each row under offsets (K,), themselves without offsets."""
+    clusters = (scores + offsets.to(scores)).topk(min(n_near, scores.shape[1]), dim=1).indices
+    return NearScores(scores.gather(1, clusters), clusters)
+
+
 def balance_labels(
-    blocks: Blocks,
+    blocks: Blocks | Callable[[], Iterable[NearScores]],
     *,
     cluster_sizes: Tensor,
     sharpness: float,
@@ -191,10 +213,11 @@ def balance_labels(
     offsets tried the best are returned.
 
     Args:
-        blocks: the scores.
+        blocks: the scores; with `NearScores` a pass costs so much less as there are fewer of them, and is right as
+            long as no row's best cluster under the offsets found is missing.
         cluster_sizes: (K,) wanted shares; positive, sum to 1.
         sharpness: > 0, where to begin.
-        start: (K,) offsets to begin with; None for those of the soft plan.
+        start: (K,) offsets to begin with; None for those of the soft plan, which takes whole scores.
         tolerance: largest relative deviation of a size (or one row, if that is more).
         passes: over the blocks, at most, at each sharpness.
         doublings: of the sharpness, at most.
@@ -207,7 +230,8 @@ def balance_labels(
     """
     sizes = _checked_sizes(cluster_sizes, sharpness=sharpness)
     if start is None:
-        start = find_offsets(blocks, cluster_sizes=sizes, sharpness=sharpness, tolerance=0.05, max_iterations=30)
+        whole = cast(Blocks, blocks)
+        start = find_offsets(whole, cluster_sizes=sizes, sharpness=sharpness, tolerance=0.05, max_iterations=30)
     offsets = start.to(sizes).clone()
     best, best_error = offsets, float("inf")
     for doubling in range(doublings + 1):
@@ -216,11 +240,10 @@ def balance_labels(
         for _ in range(passes):
             n_rows, counts, slopes = 0, torch.zeros_like(sizes), torch.zeros_like(sizes)
             for scores in blocks():
-                _check_scores(scores, n_clusters=len(sizes))
-                plan = soft_assignment(scores, offsets=offsets, sharpness=beta)
-                counts += torch.bincount(plan.argmax(dim=1), minlength=len(sizes)).to(counts)
-                slopes += (plan * (1 - plan)).sum(dim=0, dtype=torch.float64).to(slopes)
-                n_rows += len(scores)
+                labels, slope = _labels_and_slopes(scores, offsets=offsets, sharpness=beta)
+                counts += torch.bincount(labels, minlength=len(sizes)).to(counts)
+                slopes += slope.to(slopes)
+                n_rows += len(labels)
             if n_rows == 0:
                 raise ValueError("there are no rows to assign; expected at least one")
             wanted = n_rows * sizes
@@ -284,6 +307,24 @@ def simplified_silhouette(scores: Tensor) -> Tensor:
     return 1 - nearest[:, 0] / nearest[:, 1].clamp(min=1e-9)
 
 
+def mutual_information(first: Tensor, second: Tensor) -> float:
+    """How far two labellings of the same rows tell the same, whatever their labels are called: NMI.
+
+    Args:
+        first: (B,) int64 labels >= 0.
+        second: (B,) int64 labels >= 0.
+
+    Returns:
+        In [0, 1], mutual information over the mean of both entropies; 1 if both have one label only.
+    """
+    width = int(second.max()) + 1
+    table = torch.bincount(first * width + second, minlength=(int(first.max()) + 1) * width).double().reshape(-1, width)
+    both, a, b = (part / len(first) for part in (table, table.sum(dim=1), table.sum(dim=0)))
+    entropies = [float(torch.special.entr(part).sum()) for part in (a, b, both)]
+    mean = (entropies[0] + entropies[1]) / 2
+    return (entropies[0] + entropies[1] - entropies[2]) / mean if mean > 0 else 1.0
+
+
 def _checked_sizes(cluster_sizes: Tensor, *, sharpness: float) -> Tensor:
     sizes = cluster_sizes.detach().double()
     if sizes.ndim != 1 or len(sizes) == 0 or not bool((sizes > 0).all()) or abs(float(sizes.sum()) - 1) > 1e-6:
@@ -294,6 +335,19 @@ def _checked_sizes(cluster_sizes: Tensor, *, sharpness: float) -> Tensor:
     if not sharpness > 0:
         raise ValueError(f"sharpness {sharpness} must be positive")
     return sizes
+
+
+def _labels_and_slopes(scores: Tensor | NearScores, *, offsets: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """(n,) labels, and (K,) float64 how many rows a cluster wins if its offset rises, over the sharpness."""
+    if isinstance(scores, NearScores):
+        values = scores.values + offsets.to(scores.values)[scores.clusters]
+        plan = torch.softmax(sharpness * values, dim=1)
+        best = scores.clusters.gather(1, values.argmax(dim=1, keepdim=True)).squeeze(1)
+        slopes = torch.zeros(len(offsets), dtype=torch.float64, device=plan.device)
+        return best, slopes.index_add_(0, scores.clusters.flatten(), (plan * (1 - plan)).flatten().double())
+    _check_scores(scores, n_clusters=len(offsets))
+    plan = soft_assignment(scores, offsets=offsets, sharpness=sharpness)
+    return plan.argmax(dim=1), (plan * (1 - plan)).sum(dim=0, dtype=torch.float64)
 
 
 def _check_scores(scores: Tensor, *, n_clusters: int) -> None:

@@ -252,6 +252,12 @@ def print_videos(records: Iterable[VideoRecord]) -> None:
     _stdout().print(table)
 
 
+CLUSTERS_OF = {
+    "archive": "of this archive (visxp clusters fit)",
+    "checkpoint": "that the checkpoint learned in training (visxp clusters fit makes this archive's own)",
+}
+
+
 def print_facts(facts: IndexFacts) -> None:
     """What an index holds, a line each."""
     videos = ", ".join(f"{number} {status}" for status, number in sorted(facts.videos.items())) or "none"
@@ -263,6 +269,7 @@ def print_facts(facts: IndexFacts) -> None:
         "videos": videos,
         "seconds": f"{facts.seconds} of {facts.seconds_expected} ({hours:.2f} h)",
         "flags": ", ".join(f"{flag} {number}" for flag, number in sorted(facts.flags.items())) or "none",
+        "clusters": f"{facts.clusters} {CLUSTERS_OF[facts.clusters_of]}" if facts.clusters else "none",
     }
     for name, value in lines.items():
         _stdout().print(f"{name:11}{value}", markup=False, highlight=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from rich.tree import Tree
 
 from visxp_search.clips import format_time
 from visxp_search.cluster_book import ROOT, ClusterBook
-from visxp_search.cluster_describe import Description, Example
+from visxp_search.cluster_describe import Description, Example, summarise
 from visxp_search.cluster_fit import FitReport
 
 BAR_WIDTH = 24
@@ -37,6 +37,8 @@ def print_fit(report: FitReport) -> None:
         f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree)} branches; sizes are within "
         f"{100 * fit.size_error:.1f} % of those wanted ({fit.sizes})"
     )
+    if fit.stability is not None:
+        print(f"fitted once more from other seconds, the same seconds are together: NMI {fit.stability:.3f} (1 is all)")
     if report.carried:
         print(f"{report.carried} of them are clusters of the fit before, and keep their ids, names and edits")
     print_lost(book)
@@ -73,6 +75,17 @@ def print_list(descriptions: Sequence[Description]) -> None:
     _stdout().print(table)
 
 
+def print_learned(clusters: Sequence[Mapping[str, Any]]) -> None:
+    """The clusters that a checkpoint learned, as a table: `cluster`, `seconds` and `share` of each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("cluster", "seconds", "share"):
+        table.add_column(heading, justify="right")
+    for cluster in clusters:
+        table.add_row(str(cluster["cluster"]), str(cluster["seconds"]), f"{100 * cluster['share']:.1f} %")
+    _stdout().print(table)
+    print("these clusters were learned by the checkpoint in training; make this archive's own: visxp clusters fit")
+
+
 def print_description(description: Description, book: ClusterBook, paths: Mapping[str, Sequence[str]]) -> None:
     """One node with its examples."""
     d = description
@@ -80,6 +93,7 @@ def print_description(description: Description, book: ClusterBook, paths: Mappin
     lines = {
         "node": f"{d.node} {d.name}".strip() + (" (hidden)" if d.hidden else ""),
         "path": " / ".join(book.title(node) for node in d.path),
+        "what": summarise(d, paths) or "-",
         "seconds": f"{d.seconds} ({100 * d.share:.1f} % of the archive) in {d.videos} videos, {d.clusters} clusters",
         "picture": f"purity {_number(d.purity_visual)}",
         "sound": f"purity {_number(d.purity_audio)}; {100 * d.has_audio:.0f} % of the seconds have one",
@@ -140,7 +154,11 @@ def description_to_json(description: Description, paths: Mapping[str, Sequence[s
         path = paths.get(found.video_id, ("",))[0]
         return {"video_id": found.video_id, "path": path, "second": found.second, "score": found.score}
 
-    data = {**vars(description)}
+    data = {**vars(description), "words": summarise(description, paths)}
+    data["main_videos"] = [
+        {"video_id": video, "path": paths.get(video, ("",))[0], "share": share}
+        for video, share in description.main_videos
+    ]
     for key in ("nearest", "diverse", "boundary"):
         data[key] = [example(found) for found in data[key]]
     for key in ("purity_visual", "purity_audio"):
@@ -155,6 +173,7 @@ def descriptions_to_csv(descriptions: Sequence[Description], paths: Mapping[str,
         row = description_to_json(description, paths)
         for key in ("nearest", "diverse", "boundary"):
             row[key] = " ".join(f"{found['path']}@{found['second']}" for found in row[key])
+        row["main_videos"] = " ".join(found["path"] for found in row["main_videos"])
         rows.append({**row, "path": " ".join(row["path"]), "neighbours": " ".join(row["neighbours"])})
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else ["node"])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,31 @@ class Embeddings:
         return {name: vector for name, vector in named.items() if not np.isnan(vector[0])}
 
 
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Clusters that self-labelling learned, of B seconds; -1 (and confidence 0) where nothing tells them.
+
+    All networks of a checkpoint share one numbering of clusters.
+
+    Attributes:
+        cluster: (B, n_heads) told by picture and sound together, or by the one of them that is there.
+        cluster_visual: (B, n_heads) told by the picture alone.
+        cluster_audio: (B, n_heads) told by the sound alone.
+        confidence: (B, n_heads) probability of `cluster`, in [0, 1].
+    """
+
+    cluster: npt.NDArray[np.int64]
+    cluster_visual: npt.NDArray[np.int64]
+    cluster_audio: npt.NDArray[np.int64]
+    confidence: FloatArray
+
+    def payload(self, row: int) -> dict[str, Any]:
+        """What `store.make_payload` takes of one second: the labels of the first head, those that are known."""
+        labels = {name: int(getattr(self, name)[row, 0]) for name in ("cluster", "cluster_visual", "cluster_audio")}
+        known: dict[str, Any] = {name: label for name, label in labels.items() if label >= 0}
+        return {**known, "confidence": round(float(self.confidence[row, 0]), 4)} if "cluster" in known else known
+
+
 class Embedder(Protocol):
     """What an encoder plugin gives back.
 
@@ -82,6 +107,14 @@ class Embedder(Protocol):
 
     def embed(self, clips: Sequence[Clip]) -> Embeddings:
         """Embed clips; a row depends on its clip alone."""
+
+
+@runtime_checkable
+class SelfLabelled(Protocol):
+    """What an embedder can do besides, if its networks learned clusters."""
+
+    def pseudo_labels(self, embeddings: Embeddings) -> PseudoLabels | None:
+        """The clusters of embedded seconds; None if these networks learned none."""
 
 
 def load_embedder(model: str | Path | None = None, *, device: str | None = None) -> Embedder:

@@ -82,6 +82,8 @@ def matches(point: SecondPoint, where: Filter | None) -> bool:
         (where.video_ids is None or point.video_id in where.video_ids)
         and point.video_id not in where.not_video_ids
         and (where.clusters is None or cluster in where.clusters)
+        and (where.clusters_visual is None or payload.get("cluster_visual") in where.clusters_visual)
+        and (where.clusters_audio is None or payload.get("cluster_audio") in where.clusters_audio)
         and cluster not in where.not_clusters
         and (where.branch is None or where.branch in payload.get("path", ()))
         and all(flag in flags for flag in where.flags)

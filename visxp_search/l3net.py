@@ -1,37 +1,18 @@
 """Our encoders as an embedder: a checkpoint's networks applied to clips."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from visxp_search.checkpoint import DEFAULT_CHECKPOINT, available_device, load_checkpoint
 from visxp_search.clips import Clip, stack_frames, stack_waveforms
-from visxp_search.embed import Embeddings, FloatArray, VectorSpec
+from visxp_search.embed import Embeddings, FloatArray, PseudoLabels, VectorSpec
 
 MAX_BATCH = 64
 """Clips that pass through a network at a time; bounds memory for long queries."""
-
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """Clusters that self-labelling learned, of B seconds; -1 (and confidence 0) where a modality is missing.
-
-    Attributes:
-        cluster: (B, n_heads) told by picture and sound together.
-        cluster_visual: (B, n_heads) told by the picture alone.
-        cluster_audio: (B, n_heads) told by the sound alone.
-        confidence: (B, n_heads) probability of `cluster`, in [0, 1].
-    """
-
-    cluster: npt.NDArray[np.int64]
-    cluster_visual: npt.NDArray[np.int64]
-    cluster_audio: npt.NDArray[np.int64]
-    confidence: FloatArray
 
 
 class L3NetEmbedder:
@@ -79,18 +60,22 @@ class L3NetEmbedder:
         visual, audio = self._tensor(embeddings.visual), self._tensor(embeddings.audio)
         has_visual, has_audio = ~visual.isnan().any(dim=1), ~audio.isnan().any(dim=1)
 
-        def tell(logits: Tensor, present: Tensor) -> tuple[npt.NDArray[np.int64], FloatArray]:
-            """Best cluster and its probability; what a network says of NaN is masked."""
+        def tell(logits: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+            """(B, n_heads) best cluster and its probability; what a network says of NaN is masked."""
             best = logits.softmax(dim=2).max(dim=2)  # (B, n_heads, K) -> (B, n_heads)
-            cluster = torch.where(present[:, None], best.indices, -1)
-            return cluster.cpu().numpy(), torch.where(present[:, None], best.values, 0.0).cpu().numpy()
+            return torch.where(present[:, None], best.indices, -1), torch.where(present[:, None], best.values, 0.0)
 
-        cluster, confidence = tell(networks.clustering(visual, audio), has_visual & has_audio)
+        by_picture = tell(networks.representation_visual(visual), has_visual)
+        by_sound = tell(networks.representation_audio(audio), has_audio)
+        together = tell(networks.clustering(visual, audio), has_visual & has_audio)
+        lone = torch.where(has_visual[:, None], torch.stack(by_picture), torch.stack(by_sound))  # (2, B, n_heads)
+        both = (has_visual & has_audio)[:, None]
+        cluster, confidence = torch.where(both, together[0], lone[0].long()), torch.where(both, together[1], lone[1])
         return PseudoLabels(
-            cluster=cluster,
-            cluster_visual=tell(networks.representation_visual(visual), has_visual)[0],
-            cluster_audio=tell(networks.representation_audio(audio), has_audio)[0],
-            confidence=confidence,
+            cluster=cluster.cpu().numpy(),
+            cluster_visual=by_picture[0].cpu().numpy(),
+            cluster_audio=by_sound[0].cpu().numpy(),
+            confidence=confidence.cpu().numpy(),
         )
 
     def _embed_batch(self, clips: Sequence[Clip]) -> Embeddings:

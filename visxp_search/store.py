@@ -127,6 +127,8 @@ class Filter:
         video_ids: only these videos; None for all, an empty tuple for none.
         not_video_ids: none of these videos.
         clusters: payload `cluster` is one of these.
+        clusters_visual: payload `cluster_visual` is one of these.
+        clusters_audio: payload `cluster_audio` is one of these.
         not_clusters: payload `cluster` is none of these (seconds without a cluster pass).
         branch: this cluster-path element is in the payload's `path`.
         flags: each of these flags is set.
@@ -138,6 +140,8 @@ class Filter:
     video_ids: tuple[str, ...] | None = None
     not_video_ids: tuple[str, ...] = ()
     clusters: tuple[int, ...] | None = None
+    clusters_visual: tuple[int, ...] | None = None
+    clusters_audio: tuple[int, ...] | None = None
     not_clusters: tuple[int, ...] = ()
     branch: str | None = None
     flags: tuple[str, ...] = ()
@@ -359,8 +363,8 @@ def conditions(where: Filter | None) -> dict[str, list[dict[str, Any]]]:
     must: list[dict[str, Any]] = [_any_of("flags", [flag]) for flag in where.flags]
     if where.video_ids is not None:
         must.append(_any_of("video_id", where.video_ids))
-    if where.clusters is not None:
-        must.append(_any_of("cluster", where.clusters))
+    told = {"cluster": where.clusters, "cluster_visual": where.clusters_visual, "cluster_audio": where.clusters_audio}
+    must += [_any_of(key, values) for key, values in told.items() if values is not None]
     if where.branch is not None:
         must.append(_any_of("path", [where.branch]))
     if where.seconds is not None:

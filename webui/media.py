@@ -18,9 +18,10 @@ from PIL import Image
 from visxp_search.decode import decode_waveform
 from visxp_search.decode_stills import decode_stills
 from visxp_search.errors import VisxpError
+from visxp_search.sound_picture import draw_spectrogram
 from visxp_search.store import VideoRecord
 from webui.cache import FileCache
-from webui.plots import Picture, draw_spectrogram, fill_cell, spread_seconds
+from webui.plots import Picture, fill_cell, spread_seconds
 
 CELL = (320, 180)
 """Width and height of the large picture of a sheet."""

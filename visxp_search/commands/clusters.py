@@ -40,6 +40,9 @@ def clusters_fit(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin with new prototypes, not with those there are.")
     ] = False,
+    check_stability: Annotated[
+        bool, typer.Option("--check-stability", help="Say how far a fit with another seed agrees (NMI).")
+    ] = False,
     index: IndexOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -58,7 +61,13 @@ def clusters_fit(
     if k not in (None, "auto") and not (k or "").isdigit():
         raise UsageError(f"--k {k} not understood; expected a number, or auto")
     n_clusters = int(k) if k not in (None, "auto") and k else None
-    options = FitOptions(n_clusters=n_clusters, sizes=sizes, seed=seed, fresh=fresh or k == "auto")
+    options = FitOptions(
+        n_clusters=n_clusters,
+        sizes=sizes,
+        seed=seed,
+        fresh=fresh or k == "auto",
+        check_stability=check_stability,
+    )
     with open_bare_store(index) as store, StepProgress(quiet=quiet or as_json) as progress:
         report = fit_clusters(store, options, progress=progress)
     if as_json:
@@ -91,22 +100,34 @@ def clusters_ls(
 ) -> None:
     """List the clusters with their sizes, and how pure they are in picture and in sound.
 
+    Before the first `visxp clusters fit` these are the clusters that the checkpoint learned in training, with sizes
+    alone, if it learned any.
+
     Example: `visxp clusters ls --sort same-sound`
     """
     from visxp_search.cluster_describe import SORTS, describe_nodes, shown_nodes
-    from visxp_search.cluster_store import require_clustering
-    from visxp_search.console_clusters import description_to_json, print_list, print_lost
+    from visxp_search.cluster_store import read_clustering, require_clustering
+    from visxp_search.console_clusters import description_to_json, print_learned, print_list, print_lost
 
     if sort != "tree" and sort not in SORTS:
         raise UsageError(f"--sort {sort} unknown; expected tree, {', '.join(SORTS)}")
     with open_bare_store(index) as store:
+        learned = store.facet("cluster") if read_clustering(store) is None else {}
+        if learned:
+            total = sum(learned.values())
+            rows = [{"cluster": c, "seconds": n, "share": round(n / total, 4)} for c, n in learned.items()]
+            if as_json:
+                print_json([{"of": "checkpoint", **row} for row in rows])
+            else:
+                print_learned(rows)
+            return
         clustering = require_clustering(store)
         found = describe_nodes(store, clustering, shown_nodes(clustering, with_hidden=hidden))
         paths = _paths(store)
     if sort != "tree":
         found = sorted(found, key=SORTS[sort])
     if as_json:
-        print_json([description_to_json(description, paths) for description in found])
+        print_json([{"of": "archive", **description_to_json(description, paths)} for description in found])
     else:
         print_list(found)
         print_lost(clustering.book)
@@ -281,7 +302,9 @@ def clusters_export(
         raise UsageError(f"--out {out} must end with .csv, .json or .html")
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
-        found = describe_nodes(store, clustering, shown_nodes(clustering, with_hidden=hidden))
+        shown = shown_nodes(clustering, with_hidden=hidden)
+        every = describe_nodes(store, clustering, [*shown, *clustering.book.tree])
+        found, branches = every[: len(shown)], {branch.node: branch for branch in every[len(shown) :]}
         sizes = {int(cluster): number for cluster, number in store.facet("cluster").items()}
         paths = _paths(store)
         location = store.location
@@ -294,7 +317,7 @@ def clusters_export(
         examples = [example for d in found for example in (*d.nearest, *d.diverse, *d.boundary)]
         with StepProgress(quiet=quiet) as progress:
             tiles = make_tiles(examples, paths, on_tile=lambda done, total: progress("read pictures", done, total))
-        text = render_sheet(found, clustering.book, tiles, paths, title=f"Clusters of {Path(location).name}")
+        text = render_sheet(found, branches, clustering.book, tiles, paths, title=f"Clusters of {Path(location).name}")
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, out)

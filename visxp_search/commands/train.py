@@ -186,12 +186,41 @@ def train_selflabel(
     _run_stage("selflabel", settings, data, out, run, start, cache, device, as_json=as_json, quiet=quiet)
 
 
+@app.command("hierarchy")
+def train_hierarchy(
+    data: DataArgument,
+    out: OutOption,
+    run: RunOption,
+    start: Annotated[Path, typer.Option("--from", metavar="CHECKPOINT", help="Checkpoint of `visxp train selflabel`.")],
+    cache: CacheOption = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train on places in a hyperbolic hierarchy over the clusters of self-labelling: its more complex variant.
+
+    Compare both with `visxp train evaluate DATA --model HIERARCHY --beside SELFLABEL`.
+
+    Example: `visxp train hierarchy shards --from runs/sl/checkpoint --out runs/hi/checkpoint --run runs/hi`
+    """
+    settings = _settings(recipe, epochs, "hierarchy")
+    _set_threads(threads)
+    _run_stage("hierarchy", settings, data, out, run, start, cache, device, as_json=as_json, quiet=quiet)
+
+
 @app.command("evaluate")
 def train_evaluate(
     data: DataArgument,
     checkpoint: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="Checkpoint folder to measure.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for evaluation.json and report.html.")],
     run: Annotated[Path | None, typer.Option("--run", metavar="RUN", help="Run folder whose logs are drawn.")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--beside", metavar="CHECKPOINT", help="Another checkpoint for the same tables. Repeatable."),
+    ] = None,
     cache: CacheOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the untrained network, negatives and draws.")] = 0,
     threads: ThreadsOption = None,
@@ -214,7 +243,15 @@ def train_evaluate(
     torch_device = available_device(device)
     with StepProgress(quiet=quiet or as_json) as progress:
         evaluation = run_evaluate(
-            checkpoint, data, out, run=run, cache=cache, seed=seed, device=torch_device, progress=progress
+            checkpoint,
+            data,
+            out,
+            run=run,
+            cache=cache,
+            seed=seed,
+            device=torch_device,
+            progress=progress,
+            beside=beside or (),
         )
     if as_json:
         print_json(evaluation)

@@ -1,11 +1,13 @@
-"""An index as two Parquet files, for other programs and for moving between stores; reading them back gives the same.
+"""An index as Parquet files, for other programs and for moving between stores; reading them back gives the same.
 
     OUT/seconds.parquet   one row a second: the payload's keys as columns, one column of float32 lists per named vector
     OUT/videos.parquet    one row a video: what a person wants to see, and the whole ledger entry as JSON
+    OUT/clusters.json     the archive's clusters with their names, tree and edits, if it has any
 
-Both carry in their schema, under the key `visxp`, the description of the index (checkpoint, dims, schema version).
-Both are written and read batch by batch, so memory does not grow with the index. The mean vectors of videos are not
-written: they follow from the seconds.
+The two tables carry in their schema, under the key `visxp`, the description of the index (checkpoint, dims, schema
+version). They are written and read batch by batch, so memory does not grow with the index. The mean vectors of videos
+are not written: they follow from the seconds. An index that has clusters keeps them when something is imported into it,
+and the imported seconds get its labels.
 """
 
 import json
@@ -23,6 +25,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from visxp_search.cluster_store import DOCUMENT as CLUSTERS_DOCUMENT
+from visxp_search.cluster_store import apply_clustering, label_points, read_clustering, require_clustering
 from visxp_search.errors import ExchangeError, UsageError
 from visxp_search.store import (
     CollectionInfo,
@@ -36,7 +40,7 @@ from visxp_search.store import (
     video_record,
 )
 
-SECONDS, VIDEOS = "seconds.parquet", "videos.parquet"
+SECONDS, VIDEOS, CLUSTERS = "seconds.parquet", "videos.parquet", "clusters.json"
 FORMAT_VERSION = 1
 BATCH = 1024
 METADATA_KEY = b"visxp"
@@ -97,6 +101,9 @@ def export_parquet(store: Store, out: Path, *, progress: Progress) -> tuple[int,
         partial.mkdir()
         n_seconds = _write_seconds(store, partial / SECONDS, progress=progress)
         n_videos = _write_videos(store, partial / VIDEOS)
+        clusters = store.read_document(CLUSTERS_DOCUMENT)
+        if clusters is not None:
+            (partial / CLUSTERS).write_text(json.dumps(clusters), encoding="utf-8")
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -139,13 +146,14 @@ def import_parquet(store: Store, folder: Path, *, progress: Progress) -> tuple[i
             f"{folder} is of checkpoint {info.checkpoint}, index {store.location} of {store.info.checkpoint}; "
             f"import into a new --index"
         )
+    own, clusters, was_empty = read_clustering(store), _read_clusters(folder / CLUSTERS), store.count() == 0
     n_seconds = 0
     with _opened(folder / SECONDS) as seconds:
         total = seconds.metadata.num_rows
         for batch in seconds.iter_batches(batch_size=BATCH):
             points = _read_points(batch, info.dims, where=folder / SECONDS)
             try:
-                store.upsert_seconds(points)
+                store.upsert_seconds(label_points(points, own))
             except ValueError as exc:
                 raise ExchangeError(f"{folder / SECONDS}: {exc}") from exc
             n_seconds += len(points)
@@ -159,7 +167,18 @@ def import_parquet(store: Store, folder: Path, *, progress: Progress) -> tuple[i
             n_videos += len(records)
             progress("import videos", n_videos, videos.metadata.num_rows)
     store.flush()
+    if own is None and clusters is not None:
+        store.write_document(CLUSTERS_DOCUMENT, clusters)
+        if not was_empty:  # what was there before has no label of these clusters yet
+            apply_clustering(store, require_clustering(store))
     return n_seconds, n_videos
+
+
+def _read_clusters(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    except (OSError, ValueError, TypeError) as exc:
+        raise ExchangeError(f"{path} cannot be read ({exc}); export it again") from exc
 
 
 def _write_seconds(store: Store, path: Path, *, progress: Progress) -> int:
