@@ -14,6 +14,7 @@ from visxp_search.errors import UsageError
 from visxp_search.filters import Scope, make_filter
 from visxp_search.queries import Query, add_examples, moment_query
 from visxp_search.results import results_to_json
+from visxp_search.sample import draw_sample, sample_of
 from visxp_search.search import find_moments
 from visxp_search.store import Filter, Store
 
@@ -276,3 +277,16 @@ def test_json_keeps_the_contract(store: Store) -> None:
     assert wanted | {"seconds"} <= set(moment)
     assert {"second", "visual", "audio", "cluster"} <= set(moment["seconds"][0])
     assert -1 <= moment["score"] <= 1
+
+
+def test_the_sample_is_read_once_and_anew_after_a_change() -> None:
+    """A second search reads no sample; after a video was removed it is drawn as a fresh one would be."""
+    with open_archive(VIDEOS) as store:
+        first = sample_of(store, ("visual",), window=4)
+        assert sample_of(store, ("visual",), window=4) is first
+        assert sample_of(store, ("visual",), window=3) is not first
+        video_id = first.video_ids[0]
+        store.delete_seconds(video_id)
+        second = sample_of(store, ("visual",), window=4)
+        assert video_id not in second.video_ids
+        assert np.array_equal(second.windows, draw_sample(store, ("visual",), window=4).windows)
