@@ -83,6 +83,12 @@ def find_moments(
         UsageError: If mode is unknown, or a number is outside its range.
     """
     _check_options(mode, top=top, per_video=per_video, min_visual=min_visual, min_audio=min_audio)
+    missing = sorted(set(query.weights) - set(store.info.dims))
+    if missing:
+        raise UsageError(
+            f"index {store.location} has no {' and no '.join(missing)} vectors, only {', '.join(store.info.dims)}; "
+            f"ask by these (--by, without --cross), or index the videos into a new --index"
+        )
     started = time.perf_counter()
     cut = MAX_CHANCE[mode] if max_chance is None else max_chance
     moments: list[Moment] = []
