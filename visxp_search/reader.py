@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from visxp_search.background import (
     COMMON_SHARE,
+    LARGEST,
+    LARGEST_SAME,
     MIN_SAMPLE,
     Scale,
     Tail,
@@ -25,7 +27,7 @@ from visxp_search.background import (
     fit_scale,
     fit_tail,
 )
-from visxp_search.moments import Span, best_elsewhere, line_gains, same_spans, similar_spans, window_value
+from visxp_search.moments import Span, fit_elsewhere, line_gains, same_spans, similar_spans, window_value
 from visxp_search.queries import Query, stack_rows
 from visxp_search.results import Moment, SecondScore
 from visxp_search.sample import SAMPLE_WINDOW, sample_of
@@ -38,15 +40,12 @@ FAMILIAR_QUANTILE = 0.05
 their nearest neighbours in other videos, apart from this share of the loneliest ones."""
 BLOCK_SECONDS = 60
 """Every such stretch of a video has one best line; long videos tell more of chance than short ones."""
-MOST_SUPPORT = 0.1
-"""A `same` moment must stand out from the best lines elsewhere; that its seconds also stand out from random windows
-makes it less likely by chance, but at most by this factor, as lookalikes do so too."""
-OUT_OF_STEP, CLEARLY_IN_STEP = 0.85, 0.6
-"""A line must also stand out from the others in its own video. If another offset is worth more than the first share
-of it, the video merely looks or sounds alike throughout (so do stills: `similar` finds those); if none is worth the
-second, that supports it as much as `MOST_SUPPORT` says. Support counts for the best line alone: of a group of equals
-each must stand out from the rest without it, as lookalikes come in groups. Both shares are chosen on 112 degraded
-excerpts and 70 queries that were not indexed."""
+OUT_OF_STEP = 0.95
+"""A `same` moment must stand out from the other lines in its own video: where one of them fits nearly as well, the
+video looks or sounds alike throughout (so do stills: `similar` finds those)."""
+LEAD, LEAD_SUPPORT = 0.05, 0.1
+"""A line that leads the best lines of all other videos by this share is as much less likely by chance: of a group that
+shows the same scene, such as one talker in one studio, many stand out from the archive, but none from the group."""
 MIN_STEPS = 3
 
 
@@ -59,14 +58,12 @@ class Comparison:
         cosines: name -> (Q, T), NaN where either side has no vector.
         evidence: (Q, T) what all modalities together say, in deviations above unrelated seconds.
         common: (T,) share of the archive that each second resembles.
-        elsewhere: of `same`, how well the video fits the query out of step, see `moments.best_elsewhere`.
     """
 
     points: Sequence[SecondPoint]
     cosines: Mapping[str, FloatArray]
     evidence: FloatArray
     common: FloatArray
-    elsewhere: float
 
 
 class Reader:
@@ -92,7 +89,7 @@ class Reader:
         self.scales = {name: fit_scale(values) for name, values in cosines.items()}
         self.sorted_cosines = {name: _sorted_columns(values) for name, values in cosines.items()}
         self.windows = self._window_values(cosines)
-        self.spans: list[tuple[Comparison, Span]] = []
+        self.spans: list[tuple[Comparison, Span, float]] = []
         self.bests: list[tuple[str, FloatArray]] = []
 
     @property
@@ -123,31 +120,22 @@ class Reader:
             cosines={name: values[: self.query.n_seconds] for name, values in cosines.items()},
             evidence=evidence,
             common=np.asarray(share, dtype=np.float32),
-            elsewhere=best_elsewhere(lines, spans, n_rows=len(evidence)) if self.mode == "same" else 0.0,
         )
-        self.spans += [(comparison, span) for span in spans]
+        is_same = self.mode == "same"
+        self.spans += [(comparison, s, fit_elsewhere(evidence, s, spans=spans) if is_same else 0.0) for s in spans]
         self.bests.append((points[0].video_id, _best_of_blocks(lines)))
 
     def moments(self) -> list[Moment]:
         """What has been read so far, in no order, with what chance would give."""
-        return [self._judged(comparison, span) for comparison, span in self.spans]
+        return [self._judged(comparison, span, elsewhere) for comparison, span, elsewhere in self.spans]
 
-    def _judged(self, comparison: Comparison, span: Span) -> Moment:
+    def _judged(self, comparison: Comparison, span: Span, elsewhere: float) -> Moment:
         """The moment of a span. A similar one that is in step with the query may also stand out as a same one does."""
         moment = self._moment(comparison, span)
         windows = self._window_tail(comparison)
         percentile = windows.percentile(window_value(comparison.evidence[:, list(span.columns)])) if windows else 100.0
         if self.mode == "same":
-            chance = self._line_chance(moment.video_id, span.value)
-            if chance is not None and windows is not None:
-                value = window_value(comparison.evidence[:, list(span.columns)])
-                share = comparison.elsewhere / span.value if self.query.n_seconds >= MIN_STEPS else 1.0
-                if self.query.n_seconds >= MIN_STEPS and share > OUT_OF_STEP:
-                    chance = max(chance, 1.0)
-                elif span.value >= self._best_of_others(moment.video_id):
-                    chance *= float(np.clip(self.n_places * windows.chance(value), MOST_SUPPORT, 1.0))
-                    chance *= MOST_SUPPORT if share < CLEARLY_IN_STEP else 1.0
-            return replace(moment, percentile=percentile, chance=chance)
+            return replace(moment, percentile=percentile, chance=self._same_chance(moment, span, elsewhere))
         chances = []
         if windows is not None:
             chances.append(self.n_places * windows.chance(span.value))
@@ -156,6 +144,18 @@ class Reader:
             chances.append(line)
         # Two ways to stand out are two chances to do so.
         return replace(moment, percentile=percentile, chance=len(chances) * min(chances) if chances else None)
+
+    def _same_chance(self, moment: Moment, span: Span, elsewhere: float) -> float | None:
+        """Expected number of lines as good by chance: not below 1 for what is alike throughout, or not alike enough."""
+        chance = self._line_chance(moment.video_id, span.value)
+        if chance is None:
+            return None
+        if self.query.n_seconds >= MIN_STEPS and elsewhere > OUT_OF_STEP:
+            return max(chance, 1.0)
+        if not self._is_alike(moment):
+            return max(chance, 1.0)
+        leads = span.value * (1 - LEAD) >= self._best_of_others(moment.video_id)
+        return chance * (LEAD_SUPPORT if leads else 1.0)
 
     def _line_chance(self, video_id: str, value: float) -> float | None:
         """Expected number of lines that reach a value by chance, told by the best lines elsewhere.
@@ -181,7 +181,8 @@ class Reader:
         total = np.zeros((n_rows, n_columns), dtype=np.float64)
         square = np.zeros((n_rows, 1), dtype=np.float64)
         for name, values in cosines.items():
-            standard = self.scales[name].standardise(values)
+            largest = LARGEST_SAME if self.mode == "same" else LARGEST
+            standard = self.scales[name].standardise(values, largest=largest)
             standard = np.where(standard > 0, standard * weights[name], standard)
             present = ~np.isnan(self._vectors[name][:, :1])
             share = np.where(present, self.query.weights[name], 0.0)
@@ -226,13 +227,26 @@ class Reader:
         """Whether a similar moment is as like the query as seconds of this archive are like their neighbours."""
         if self.mode != "similar":
             return False
-        cosines = {"visual": moment.visual, "joint": moment.visual, "audio": moment.audio}
         nearest = {name: values for name, values in self.sample.nearest.items() if len(values) >= MIN_SAMPLE}
-        return any(
-            cosine >= float(np.quantile(values, FAMILIAR_QUANTILE))
-            for name, values in nearest.items()
-            if (cosine := cosines[name]) is not None
-        )
+        least = {name: float(np.quantile(values, FAMILIAR_QUANTILE)) for name, values in nearest.items()}
+        return any(cosine >= least[name] for name, cosine in self._cosines(moment).items() if name in least)
+
+    def _is_alike(self, moment: Moment) -> bool:
+        """Whether picture or sound is alike enough for the same recording, and the other one does not speak against it.
+
+        Against it speaks what does not even resemble, unless the one is nearly equal: pictures are found under another
+        sound, pictures of the same kind are not.
+        """
+        alike, resemblance, cosines = self.sample.alike, self.sample.resemblance, self._cosines(moment)
+        if any(cosine >= (1 + alike[name]) / 2 for name, cosine in cosines.items()):
+            return True
+        is_alike = any(cosine >= alike[name] for name, cosine in cosines.items())
+        return is_alike and all(cosine >= resemblance[name] for name, cosine in cosines.items())
+
+    def _cosines(self, moment: Moment) -> dict[str, float]:
+        """Similarity of what there is to compare, by the name of its vector; a moment tells `joint` as the picture."""
+        told = {"visual": moment.visual, "joint": moment.visual, "audio": moment.audio}
+        return {name: cosine for name in self.query.weights if (cosine := told[name]) is not None}
 
     def _common(self, name: str, vectors: FloatArray, video_id: str) -> FloatArray:
         """(T,) share of other videos' seconds that each second resembles."""

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from visxp_search.background import nearest_cosines, resemblance_threshold
+from visxp_search.background import MIN_SAMPLE, nearest_cosines, resemblance_threshold
 from visxp_search.queries import stack_rows
 from visxp_search.store import Store
 
@@ -64,6 +64,18 @@ class Sample:
         """Name -> how like its nearest neighbour in another video a second of this archive is, sorted."""
         return {
             name: nearest_cosines(self.vectors[name][rows], self.owners[rows]) for name, rows in self.spread.items()
+        }
+
+    @cached_property
+    def alike(self) -> dict[str, float]:
+        """Name -> the cosine from which two seconds may show or sound the same thing.
+
+        It is the median of `nearest`, for what is the same is not less alike than neighbours are; but at most half way
+        between resembling and being equal, for an archive may hold much of itself twice. -1 where nothing is known.
+        """
+        return {
+            name: min(float(np.median(values)), (1 + self.resemblance[name]) / 2) if len(values) >= MIN_SAMPLE else -1.0
+            for name, values in self.nearest.items()
         }
 
     def number_of(self, video_id: str) -> int:

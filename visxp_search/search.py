@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 MODES = ("similar", "same")
-MAX_CHANCE = {"similar": 1.0, "same": 0.01}
+MAX_CHANCE = {"similar": 1.0, "same": 0.05}
 """Default cut-off: moments of which more are expected by chance are not answers; see also `Reader.is_familiar`."""
 CANDIDATE_VIDEOS = 80
 """Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
