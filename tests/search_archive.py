@@ -82,7 +82,7 @@ def open_archive(
         store.upsert_videos([record])
     try:
         # The client's local mode takes long for each hit; so few videos need no more of them.
-        with patch("visxp_search.search.CANDIDATES", 150):
+        with patch("visxp_search.candidates.CANDIDATES", 150):
             yield store
     finally:
         store.close()

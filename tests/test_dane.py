@@ -17,7 +17,7 @@ from visxp_search.cli import main
 from visxp_search.errors import ExchangeError
 from visxp_search.exchange.dane import check_spectrogram, read_features, read_literal
 from visxp_search.exchange.dane_import import choose_rows, find_unit
-from visxp_search.store import SecondPoint, open_store
+from visxp_search.store import DONE, SecondPoint, VideoRecord, make_payload, open_store
 
 Rows = npt.NDArray[np.float32]
 
@@ -354,3 +354,81 @@ def test_an_index_is_written_in_their_layout(tmp_path: Path, index_folder: Path)
     assert keys | {"software_version", "input_data", "output_data", "steps"} == set(provenance)
     assert run_import(out, index_folder.with_name("again")) == 0
     assert [point.second for point in read_points(index_folder.with_name("again"))] == [0, 1, 7]
+
+
+OURS = {"visual": 256, "audio": 256}
+
+
+def make_our_index(folder: Path) -> list[SecondPoint]:
+    """An index as `visxp index add` makes it, of seconds that may lack a modality; its seconds."""
+    rng = np.random.default_rng(5)
+    video_id = "0123456789abcdef0123456789abcdef"
+    points = []
+    for second in range(6):
+        rows = {name: rng.standard_normal(dim) for name, dim in OURS.items()}
+        vectors = {name: (row / np.linalg.norm(row)).astype(np.float32) for name, row in rows.items()}
+        missing = {2: "audio", 4: "visual"}.get(second)
+        vectors = {name: vector for name, vector in vectors.items() if name != missing}
+        flags = [{"audio": "no_audio", "visual": "no_video"}[missing]] if missing else []
+        payload = make_payload(
+            video_id=video_id, second=second, has_audio="audio" in vectors, flags=flags, checkpoint="0a1b2c3d4e5f"
+        )
+        points.append(SecondPoint(video_id, second, vectors, payload))
+    with closing(open_store(folder, checkpoint="0a1b2c3d4e5f", create=OURS)) as store:
+        store.upsert_seconds(points)
+        record = VideoRecord(video_id, ("/tapes/tape.mp4",), status=DONE, duration_seconds=6.0, seconds_done=6)
+        store.upsert_videos([record])
+    return points
+
+
+def test_our_own_export_comes_back_as_it_was(
+    tmp_path: Path, index_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """515 columns of ours are sound and picture, of theirs a picture: each is read as what it is, ours bit for bit."""
+    before = make_our_index(index_folder)
+    out = tmp_path / "out"
+    assert main(["index", "export", str(out), "--to", "dane", "--index", str(index_folder)]) == 0
+    again = index_folder.with_name("again")
+    capsys.readouterr()
+    assert run_import(out, again, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["own_exports"], summary["checkpoint"]) == (1, "0a1b2c3d4e5f")
+    with closing(open_store(again, checkpoint=None)) as store:
+        assert dict(store.info.dims) == OURS
+    after = read_points(again)
+    assert [(p.video_id, p.second, p.payload["flags"]) for p in after] == [
+        (p.video_id, p.second, p.payload["flags"]) for p in before
+    ]
+    for old, new in zip(before, after, strict=True):
+        assert set(old.vectors) == set(new.vectors)
+        for name, vector in old.vectors.items():
+            np.testing.assert_array_equal(vector, new.vectors[name])
+    (out / "tape" / "provenance.json").unlink()
+    assert run_import(out, index_folder.with_name("theirs"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["own_exports"] == 0
+    with closing(open_store(index_folder.with_name("theirs"), checkpoint=None)) as store:
+        assert dict(store.info.dims) == {"visual": 512}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parts": [{"vector": "audio", "length": 256}]}, "expected numbers in rows of 259, as provenance.json"),
+        ({"parts": [{"vector": "smell", "length": 512}]}, "are unknown; expected some of visual, audio, joint"),
+        ({"parts": "two"}, "does not say what the columns are; export the index anew"),
+    ],
+)
+def test_provenance_that_does_not_fit_is_refused(
+    tmp_path: Path, index_folder: Path, change: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An export of ours whose provenance contradicts its features, or says nothing, is not guessed at."""
+    make_our_index(index_folder)
+    out = tmp_path / "out"
+    assert main(["index", "export", str(out), "--to", "dane", "--index", str(index_folder)]) == 0
+    path = out / "tape" / "provenance.json"
+    provenance = json.loads(path.read_text())
+    provenance["parameters"]["layout"] |= change
+    path.write_text(json.dumps(provenance))
+    capsys.readouterr()
+    assert run_import(out, index_folder.with_name("again")) == 3
+    assert words in capsys.readouterr().err

@@ -11,6 +11,7 @@ from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -228,14 +229,41 @@ def test_files_are_not_replaced_unasked(
     assert not list(tmp_path.glob("**/.*"))
 
 
-def test_fcpxml_says_what_it_needs(
+@pytest.mark.parametrize("name", ["24", "25", "50"])
+def test_fcpxml_opens_again(numbered: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """OpenTimelineIO reads every in and out point of FCPXML within one frame, counted from the start timecode."""
+    path, rate = numbered[name], Fraction(name)
+    results = write_results(tmp_path, *(moment(path, start, end) for start, end in SPANS))
+    assert export(results, "fcpxml", tmp_path / "hits.fcpxml") == 0
+    timeline = otio.adapters.read_from_file(str(tmp_path / "hits.fcpxml"), adapter_name="fcpx_xml")
+    clips = [clip for track in timeline.video_tracks() for clip in track.find_clips()]
+    assert len(clips) == len(SPANS)
+    for clip, (start, end) in zip(clips, SPANS, strict=True):
+        source = clip.trimmed_range()
+        assert source.start_time.rate == pytest.approx(float(rate))
+        assert abs(source.start_time.value - 36_000 * rate - start * rate) <= 1
+        assert abs(source.end_time_exclusive().value - 36_000 * rate - end * rate) <= 1
+        assert clip.media_reference.target_url == path.as_uri()
+
+
+def test_fcpxml_of_ntsc_counts_in_real_seconds(
     numbered: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without OpenTimelineIO's adapter FCPXML is refused with what to install."""
-    if "fcpx_xml" in otio.adapters.available_adapter_names():
-        pytest.skip("the adapter is installed")
-    assert export(write_results(tmp_path, moment(numbered["25"], 1, 2)), "fcpxml", tmp_path / "a.fcpxml") == 2
-    assert "pip install otio-fcpx-xml-adapter" in capsys.readouterr().err
+    """A frame of 29.97 lasts 1001/30000 s and all times are whole frames; beside other rates OTIO is asked for."""
+    results = write_results(tmp_path, *(moment(numbered["29.97"], start, end) for start, end in SPANS))
+    assert export(results, "fcpxml", tmp_path / "hits.fcpxml") == 0
+    root = ElementTree.parse(tmp_path / "hits.fcpxml").getroot()
+    times = {key: [Fraction(e.get(key, "0s").rstrip("s")) for e in root.iter("clip")] for key in ("start", "duration")}
+    formats = [element.get("frameDuration") for element in root.iter("format")]
+    assert formats == ["1001/30000s"] * len(formats) and formats
+    frames = [time * 30_000 / 1001 for values in times.values() for time in values]
+    assert all(frame.denominator == 1 for frame in frames)
+    for start, end in SPANS:
+        assert any(abs(float(t) - end + start) <= 1.1 / 30 for t in times["duration"])
+        assert any(abs(float(t) - 1_080_000 * 1001 / 30_000 - start) <= 1.1 / 30 for t in times["start"])
+    mixed = write_results(tmp_path, moment(numbered["29.97"], 1, 2), moment(numbered["25"], 1, 2))
+    assert export(mixed, "fcpxml", tmp_path / "mixed.fcpxml") == 2
+    assert "FCPXML adapter cannot write this" in capsys.readouterr().err
 
 
 VTT_TIME = r"(\d{2,}):([0-5]\d):([0-5]\d)\.(\d{3})"

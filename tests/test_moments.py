@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from visxp_search.moments import (
     SAME_LEVEL,
-    best_elsewhere,
     best_stretches,
+    fit_elsewhere,
     gains_of,
     line_gains,
     refine_offset,
@@ -200,9 +200,19 @@ def test_speeds_are_enough_for_the_length() -> None:
 def test_a_lookalike_fits_as_well_out_of_step() -> None:
     """Where a video is alike throughout another offset fits nearly as well; where it shows the query none does."""
     noise = np.random.default_rng(3).normal(0, 1, (6, 40)).astype(np.float32)
-    for evidence, low, high in ((noise + 8, 0.85, 1.01), (make_evidence(6, 40, offset=12, level=9.0), -0.01, 0.6)):
+    for evidence, low, high in ((noise + 8, 0.9, 1.2), (make_evidence(6, 40, offset=12, level=9.0), -0.01, 0.6)):
         spans = same_spans(evidence, limit=1)
-        assert low <= best_elsewhere(line_gains(evidence), spans, n_rows=6) / spans[0].value <= high
+        assert low <= fit_elsewhere(evidence, spans[0], spans=spans) <= high
+
+
+def test_a_second_occurrence_is_not_out_of_step() -> None:
+    """A video that shows the query twice shows it in step both times; lines of less than half the query say nothing."""
+    twice = make_evidence(6, 40, offset=3, level=9.0)
+    twice[:, 20:26] = make_evidence(6, 6, offset=0, level=9.0, seed=4)
+    spans = same_spans(twice, limit=3)
+    assert fit_elsewhere(twice, spans[0], spans=spans) < 0.6
+    short = np.full((3, 3), 9.0, dtype=np.float32)
+    assert fit_elsewhere(short, same_spans(short, limit=1)[0], spans=same_spans(short, limit=1)) == 0.0
 
 
 def test_gains_are_bounded_below() -> None:

@@ -45,6 +45,7 @@ from visxp_search.store import Filter, Store, VideoRecord, check_info, open_stor
 
 if TYPE_CHECKING:
     from indexer.pipeline import AddReport, Progress
+    from visxp_search.absent import AbsentReport
 
 
 class SearchResults(Sequence[Moment]):
@@ -320,6 +321,38 @@ class Index:
             judgements = make_trials(self.store, folder, n_trials=n_trials, seed=seed, on_progress=progress)
             return evaluate(judgements, partial(self._ask, mode=mode, top=top), on_progress=progress)
 
+    def evaluate_absent(
+        self,
+        paths: Sequence[Path],
+        *,
+        n_queries: int = 40,
+        mode: str = "same",
+        top: int = 10,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    ) -> "AbsentReport":
+        """Ask with videos that are not indexed; see `visxp_search.absent`.
+
+        Args:
+            paths: files, folders, and text files that list files, one a line.
+            n_queries: at most so many of them are asked with.
+            mode: `same` or `similar`.
+            top: answers asked for.
+            seed: chooses the files.
+            progress: called with ("ask", done, total).
+        """
+        from indexer.plan import FoundFile, find_files
+        from visxp_search.absent import QUERY_SECONDS, choose_absent, evaluate_absent
+
+        named = [line for path in paths for line in (_lines_of(path) if path.suffix == ".txt" else [path])]
+        files = [found.path for found in find_files(named) if isinstance(found, FoundFile)]
+        chosen = choose_absent(self.store, files, n_queries=n_queries, seed=seed)
+        return evaluate_absent(
+            chosen,
+            lambda path: self.search_clip(path, end=QUERY_SECONDS, mode=mode, top=top).results,
+            on_progress=progress,
+        )
+
     def _ask(self, judgement: Judgement, *, mode: str, top: int) -> Results:
         if judgement.kind == "frame":
             return self.search_frame(judgement.path, mode=mode, top=top).results
@@ -337,6 +370,15 @@ class Index:
     def facts(self) -> IndexFacts:
         """What the index holds."""
         return collect_facts(self.store)
+
+
+def _lines_of(path: Path) -> list[Path]:
+    """The files that a text file lists; relative ones lie beside it."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path} cannot be read as a list of files ({exc})") from exc
+    return [path.parent / line.strip() for line in lines if line.strip()]
 
 
 def find_video(store: Store, text: str) -> VideoRecord:

@@ -24,6 +24,9 @@ MIN_SAMPLE = 20
 """Values below which nothing is said about chance."""
 LARGEST, SMALLEST = 20.0, -3.0
 """Bounds of a standardised similarity: beyond them it is no further evidence, and no single second decides alone."""
+LARGEST_SAME = 45.0
+"""The upper bound where the same recording is looked for, by which a copy stands out from what merely shows the same
+scene: both are far above unrelated seconds."""
 MIN_SPREAD = 0.05
 """Least spread that counts, on Fisher's scale; below it differences are coding noise."""
 LARGEST_COSINE = 0.9999
@@ -143,10 +146,10 @@ class Scale:
     centre: FloatArray
     spread: FloatArray
 
-    def standardise(self, cosines: FloatArray) -> FloatArray:
-        """(Q, T) cosines -> (Q, T) deviations above the centre, cut off at `SMALLEST` and `LARGEST`; NaN stays NaN."""
+    def standardise(self, cosines: FloatArray, *, largest: float = LARGEST) -> FloatArray:
+        """(Q, T) cosines -> (Q, T) deviations above the centre, cut off at `SMALLEST` and `largest`; NaN stays NaN."""
         deviations = (fisher(cosines) - self.centre[:, None]) / self.spread[:, None]
-        return np.asarray(np.clip(deviations, SMALLEST, LARGEST), dtype=np.float32)
+        return np.asarray(np.clip(deviations, SMALLEST, largest), dtype=np.float32)
 
     def deviation(self, row: int, cosine: float) -> float:
         """One cosine of one row, standardised but not cut off."""

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +27,9 @@ from visxp_search.evaluate import Report
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch
 from visxp_search.store import VideoRecord
+
+if TYPE_CHECKING:
+    from visxp_search.absent import AbsentReport
 
 
 class IndexProgress:
@@ -200,6 +203,22 @@ def print_report(report: Report) -> None:
         cells = [f"{e.mean:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]" for e in estimates]
         table.add_row(measure, *(escape(cell) for cell in cells))
     _stdout().print(table)
+
+
+def print_absent(report: "AbsentReport") -> None:
+    """What was answered to queries that are not in the index, answer by answer."""
+    n_answers, n_false = len(report.answers), len(report.false_answers)
+    print(
+        f"{len(report.queries)} queries that are not in the index: {n_answers} answers, {n_answers - n_false} of them "
+        f"the query's own recording in another file, {n_false} false"
+    )
+    for answer in report.answers:
+        kind = "same recording" if answer.is_same_recording else "false"
+        moment = answer.moment
+        print(
+            f"  {kind}: {answer.query} -> {moment.path} {format_time(moment.start)}, chance {_number(moment.chance)}, "
+            f"correlation of sound {_number(answer.sound)}, of motion {_number(answer.motion)}"
+        )
 
 
 def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:

@@ -171,23 +171,35 @@ def line_gains(evidence: FloatArray) -> FloatArray:
     return _line_stretches(gains, np.arange(1 - len(gains), gains.shape[1]), speed=1.0)[0]
 
 
-def best_elsewhere(lines: FloatArray, spans: Sequence[Span], *, n_rows: int) -> float:
-    """The best line of a video that is none of the spans' own, nor next to one: how well it fits out of step.
+def fit_elsewhere(evidence: FloatArray, span: Span, *, spans: Sequence[Span]) -> float:
+    """How well the rows of a span fit this video out of step, as a share of how well they fit on its line.
+
+    A video that is alike throughout fits anywhere: about 1. Compared are the mean gains of the span's rows on all
+    lines that are none of the spans' own, nor next to one, and that hold at least half of the rows.
 
     Args:
-        lines: (Q + T - 1,) from `line_gains`.
+        evidence: (Q, T).
+        span: one of `spans`.
         spans: from `same_spans`.
-        n_rows: Q.
 
     Returns:
-        A gain; 0 where no other line speaks for the same recording, or there is none.
+        A share; 0 where no other line is long enough, or none speaks for the same recording.
     """
-    offsets = np.arange(len(lines)) - n_rows + 1
-    reach = 1 + MOST_SPEED * n_rows
-    own = np.zeros(len(lines), dtype=bool)
-    for span in spans:
-        own |= np.abs(offsets - (span.columns[0] - span.rows[0])) <= reach
-    return max(0.0, float(lines[~own].max())) if not own.all() else 0.0
+    gains = gains_of(evidence)
+    n_rows, n_columns = gains.shape
+    offsets = np.arange(1 - n_rows, n_columns)
+    own = np.zeros(len(offsets), dtype=bool)
+    for other in spans:
+        own |= np.abs(offsets - (other.columns[0] - other.rows[0])) <= 1 + MOST_SPEED * n_rows
+    rows = np.array(sorted(set(span.rows)))
+    columns = offsets[~own][:, None] + rows[None]  # (n, R)
+    inside = (columns >= 0) & (columns < n_columns)
+    long_enough = inside.sum(axis=1) >= np.ceil(len(rows) / 2)
+    if not long_enough.any() or not span.value > 0:
+        return 0.0
+    values = np.where(inside, gains[rows[None], np.clip(columns, 0, n_columns - 1)], 0.0)[long_enough]
+    best = float((values.sum(axis=1) / inside[long_enough].sum(axis=1)).max())
+    return max(0.0, best * len(rows) / span.value)
 
 
 def gains_of(evidence: FloatArray) -> FloatArray:

@@ -175,6 +175,10 @@ class Store(Protocol):
     def location(self) -> str:
         """Directory or URL, for messages."""
 
+    @property
+    def revision(self) -> int:
+        """Grows with every change of the stored seconds through this object, not with changes of payloads alone."""
+
     def upsert_seconds(self, points: Sequence[SecondPoint]) -> None:
         """Store points; a point of the same id is replaced whole.
 

@@ -151,6 +151,7 @@ class CollectionStore:
         self._documents = documents
         self._let_go = let_go
         self._closed = False
+        self._revision = 0
 
     @property
     def info(self) -> CollectionInfo:
@@ -162,11 +163,17 @@ class CollectionStore:
         """See `Store.location`."""
         return self._location
 
+    @property
+    def revision(self) -> int:
+        """See `Store.revision`."""
+        return self._revision
+
     def upsert_seconds(self, points: Sequence[SecondPoint]) -> None:
         """See `Store.upsert_seconds`."""
         check_points(points, self._info.dims)
         stored = [StoredPoint(second_id(p.video_id, p.second), p.vectors, p.payload) for p in points]
         _upsert(self._seconds, stored)
+        self._revision += 1
 
     def set_payload(self, video_id: str, second: int, values: Mapping[str, Any]) -> None:
         """See `Store.set_payload`."""
@@ -226,6 +233,7 @@ class CollectionStore:
     def delete_seconds(self, video_id: str) -> None:
         """See `Store.delete_seconds`."""
         self._seconds.delete(_of_video(video_id))
+        self._revision += 1
 
     def query(
         self, vector: str, embeddings: npt.NDArray[np.float32], *, top: int, where: Filter | None = None

@@ -114,6 +114,7 @@ def _import_dane(source: Path, location: str, *, unit: str, progress: "Progress"
         "videos": report.videos,
         "crowded": report.crowded,
         "spectrograms_not_read": report.spectrograms,
+        "own_exports": report.own,
         "failures": [{"path": str(path), "reason": reason} for path, reason in report.failures],
     }
 
@@ -131,6 +132,8 @@ def _report(summary: dict[str, object], location: str, *, as_json: bool, quiet: 
     if not quiet and not as_json:
         if summary.get("spectrograms_not_read"):
             say(f"{summary['spectrograms_not_read']} spectrograms are pickled and were not read; they are not needed")
+        if summary.get("own_exports"):
+            say(f"{summary['own_exports']} sources are exports of visxp: columns and checkpoint by their provenance")
         if summary.get("crowded"):
             say(f"{summary['crowded']} keyframes left out: another of the same second lies nearer its middle")
         say(f"{summary['seconds']} seconds of {summary['videos']} videos imported into {location}")

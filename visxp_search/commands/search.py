@@ -197,6 +197,16 @@ def search_evaluate(
     trials: Annotated[
         int, typer.Option("--trials", min=0, help="Known-item trials: excerpts of indexed videos, made worse.")
     ] = 0,
+    absent: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--absent",
+            metavar="PATH",
+            help="Videos that are not in the index, or a .txt that lists them: what is answered though nothing should "
+            "be. Repeatable.",
+        ),
+    ] = None,
+    absent_queries: Annotated[int, typer.Option("--absent-queries", min=1, help="Ask with so many of them.")] = 40,
     mode: Annotated[
         str | None, typer.Option("--mode", help="Default: `same` for trials, `similar` for judgements.")
     ] = None,
@@ -213,24 +223,35 @@ def search_evaluate(
 ) -> None:
     """Measure the search on your own archive: recall, mAP, temporal IoU and latency, with 95 % intervals.
 
-    Examples: `visxp search evaluate judged.csv` · `visxp search evaluate --trials 60`
+    Examples: `visxp search evaluate judged.csv` · `visxp search evaluate --trials 60` ·
+    `visxp search evaluate --trials 60 --absent ~/OtherVideos`
     """
-    from visxp_search.console import StepProgress, print_report
+    from visxp_search.absent import absent_to_json
+    from visxp_search.console import StepProgress, print_absent, print_report
     from visxp_search.evaluate import report_to_json
 
-    if (judged is None) == (trials == 0):
-        raise UsageError("give either JUDGED.csv or --trials N")
+    if (judged is None) == (trials == 0 and not absent):
+        raise UsageError("give either JUDGED.csv or --trials N (and --absent PATH)")
+    report = missing = None
     with open_searchable(index, model, device) as opened, StepProgress(quiet=quiet or as_json) as progress:
         if judged is not None:
             report = opened.evaluate_judged(judged, mode=mode or "similar", top=top, progress=progress)
-        else:
+        if trials:
             report = opened.evaluate_trials(
                 trials, mode=mode or "same", top=top, seed=seed, keep=keep, progress=progress
             )
+        if absent:
+            missing = opened.evaluate_absent(
+                absent, n_queries=absent_queries, mode=mode or "same", top=top, seed=seed, progress=progress
+            )
     if as_json:
-        print_json(report_to_json(report))
-    else:
+        document = {} if report is None else report_to_json(report)
+        print_json(document if missing is None else {**document, "absent": absent_to_json(missing)})
+        return
+    if report is not None:
         print_report(report)
+    if missing is not None:
+        print_absent(missing)
 
 
 def parse_moment(text: str) -> tuple[str, int, int]:

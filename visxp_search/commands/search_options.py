@@ -42,7 +42,7 @@ def shared_options(
         typer.Option(
             "--max-chance",
             min=0,
-            help="Leave out moments of which more are expected by chance; `inf` shows all. Default: 0.01 with `same`; "
+            help="Leave out moments of which more are expected by chance; `inf` shows all. Default: 0.05 with `same`; "
             "1 with `similar`, where what is as alike as neighbours in this archive are is shown as well.",
             rich_help_panel=WHAT,
             show_default=False,

@@ -33,7 +33,7 @@ import json
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ import numpy.typing as npt
 import torch
 
 from visxp_search.errors import ExchangeError
+from visxp_search.store import VECTORS
 
 FeatureArray = npt.NDArray[np.float32]
 
@@ -54,6 +55,8 @@ TIMES_TEXT = "keyframes_timestamps_ms.txt"
 FRAMES_TEXT = "keyframes_indices.txt"
 SHOTS_TEXT = "shot_boundaries_timestamps_ms.txt"
 PROVENANCE = "provenance.json"
+EXPORT_ACTIVITY = "VisXP search export"
+"""Name of the activity in the provenance of our own exports."""
 
 MAX_TEXT_BYTES = 64 * 2**20
 MAX_ARRAY_BYTES = 8 * 2**30
@@ -66,33 +69,45 @@ SLEIGHTS = {"POP", "POP_MARK", "DUP", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERS
 
 @dataclass(frozen=True)
 class Layout:
-    """How the columns of a feature array are divided.
+    """How the columns of a feature array are divided: time, bounds of the shot, embeddings.
 
     Attributes:
         has_shots: columns 1 and 2 are the bounds of the shot, ms.
-        has_audio: 512 columns of sound stand before those of the picture.
+        parts: (name of the vector, its length), in the order of the columns.
     """
 
     has_shots: bool
-    has_audio: bool
+    parts: tuple[tuple[str, int], ...]
 
     @property
     def dims(self) -> dict[str, int]:
         """The named vectors of an index of such features."""
-        return {"visual": DIM, "audio": DIM} if self.has_audio else {"visual": DIM}
+        return dict(self.parts)
 
     @property
     def first_feature(self) -> int:
         """Column at which the features begin."""
         return 3 if self.has_shots else 1
 
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.first_feature + sum(length for _, length in self.parts)
 
+
+_BOTH, _VISUAL = (("audio", DIM), ("visual", DIM)), (("visual", DIM),)
 LAYOUTS = {
-    3 + 2 * DIM: Layout(has_shots=True, has_audio=True),
-    3 + DIM: Layout(has_shots=True, has_audio=False),
-    1 + 2 * DIM: Layout(has_shots=False, has_audio=True),
+    layout.width: layout
+    for layout in (
+        Layout(has_shots=True, parts=_BOTH),
+        Layout(has_shots=True, parts=_VISUAL),
+        Layout(has_shots=False, parts=_BOTH),
+    )
 }
-"""By the number of columns: 1027 [time, shot start, shot end, audio, visual], 515 without audio, 1025 without shots."""
+"""By the number of columns: 1027 [time, shot start, shot end, audio, visual], 515 without audio, 1025 without shots.
+
+An export of ours may have as many columns and mean others by them; its provenance says so, see `stated_layout`.
+"""
 
 
 @dataclass(frozen=True)
@@ -156,11 +171,15 @@ def _find_source(path: Path, root: Path) -> DaneSource:
     return DaneSource(source_id, path, folder or path.parent)
 
 
-def read_features(path: Path) -> tuple[FeatureArray, Layout]:
+def read_features(path: Path, *, stated: Layout | None = None) -> tuple[FeatureArray, Layout]:
     """A feature array and what its columns are.
 
+    Args:
+        path: `.pt`, `.npy` or `.npz`.
+        stated: what its provenance says of the columns; None tells them by their number.
+
     Returns:
-        (N, one of `LAYOUTS`) float32.
+        (N, width of `stated` or one of `LAYOUTS`) float32.
 
     Raises:
         ExchangeError: If the file would have to be unpickled, is damaged, or has another width.
@@ -169,12 +188,15 @@ def read_features(path: Path) -> tuple[FeatureArray, Layout]:
         raise ExchangeError(
             f"{path}: {path.stat().st_size} bytes; features of one video have at most {MAX_ARRAY_BYTES}"
         )
-    array = {".pt": _read_pt, ".npy": _read_npy, ".npz": _read_npz}[path.suffix](path)
-    layout = LAYOUTS.get(array.shape[1]) if array.ndim == 2 else None
+    known = LAYOUTS if stated is None else {stated.width: stated}
+    if path.suffix == ".npz":
+        array = _read_npz(path, widths=known)
+    else:
+        array = _read_pt(path) if path.suffix == ".pt" else _read_npy(path)
+    layout = known.get(array.shape[1]) if array.ndim == 2 else None
     if layout is None or array.dtype.kind not in "fiu":
-        raise ExchangeError(
-            f"{path}: {array.dtype} of shape {array.shape}; expected numbers in rows of {', '.join(map(str, LAYOUTS))}"
-        )
+        widths = ", ".join(map(str, known)) + ("" if stated is None else f", as {PROVENANCE} beside it says")
+        raise ExchangeError(f"{path}: {array.dtype} of shape {array.shape}; expected numbers in rows of {widths}")
     return np.asarray(array, dtype=np.float32), layout
 
 
@@ -239,6 +261,26 @@ def read_provenance(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def stated_layout(provenance: Mapping[str, Any], *, path: Path) -> Layout | None:
+    """The columns that the provenance of our own exports states (`EXPORT_ACTIVITY`); None for the workers' own.
+
+    Raises:
+        ExchangeError: If it is one of ours and states no columns that can be understood; `path` names it.
+    """
+    if provenance.get("activity_name") != EXPORT_ACTIVITY:
+        return None
+    try:
+        layout = provenance["parameters"]["layout"]
+        parts = tuple((str(part["vector"]), int(part["length"])) for part in layout["parts"])
+        has_shots = bool(layout["has_shots"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ExchangeError(f"{path}: does not say what the columns are; export the index anew") from exc
+    names = [name for name, _ in parts]
+    if not parts or not set(names) <= set(VECTORS) or len(set(names)) < len(names) or min(n for _, n in parts) < 1:
+        raise ExchangeError(f"{path}: columns {parts} are unknown; expected some of {', '.join(VECTORS)} with lengths")
+    return Layout(has_shots=has_shots, parts=parts)
 
 
 def check_spectrogram(path: Path) -> None:
@@ -326,7 +368,7 @@ def _read_npy(path: Path) -> npt.NDArray[Any]:
         raise ExchangeError(_refusal(path, exc)) from exc
 
 
-def _read_npz(path: Path) -> npt.NDArray[Any]:
+def _read_npz(path: Path, *, widths: Container[int]) -> npt.NDArray[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             n_bytes = sum(member.file_size for member in archive.infolist())
@@ -338,7 +380,7 @@ def _read_npz(path: Path) -> npt.NDArray[Any]:
             found = [arrays[name] for name in arrays.files]
     except (OSError, ValueError, EOFError, SyntaxError, KeyError, zipfile.BadZipFile) as exc:
         raise ExchangeError(_refusal(path, exc)) from exc
-    fitting = [array for array in found if array.ndim == 2 and array.shape[1] in LAYOUTS]
+    fitting = [array for array in found if array.ndim == 2 and array.shape[1] in widths]
     if len(fitting) != 1:
         raise ExchangeError(f"{path}: has {len(fitting)} arrays of features; expected one")
     return np.asarray(fitting[0])

@@ -3,6 +3,9 @@
 Written are the features, the texts of metadata and the provenance. Not written are keyframes and spectrograms: an index
 holds neither pictures nor sounds, and spectrograms would have to be pickled. A modality that a second lacks is NaN in
 its columns. The features are of norm 1.
+
+Their embeddings have 512 numbers, ours another length, and 256 and 256 are as many as theirs of the picture alone. So
+the provenance states the columns, and `dane_import` goes by it.
 """
 
 import json
@@ -18,7 +21,16 @@ import torch
 
 from visxp_search import __version__
 from visxp_search.errors import UsageError
-from visxp_search.exchange.dane import FEATURES, FRAMES_TEXT, METADATA, PROVENANCE, SHOTS_TEXT, TIMES_TEXT, FeatureArray
+from visxp_search.exchange.dane import (
+    EXPORT_ACTIVITY,
+    FEATURES,
+    FRAMES_TEXT,
+    METADATA,
+    PROVENANCE,
+    SHOTS_TEXT,
+    TIMES_TEXT,
+    FeatureArray,
+)
 from visxp_search.exchange.dane_import import KEYFRAME_KEY, SHOT_KEY
 from visxp_search.export.files import unique_names
 from visxp_search.store import DONE, SecondPoint, Store, VideoRecord
@@ -94,18 +106,17 @@ def _provenance(
 ) -> dict[str, Any]:
     """The keys are those of the workers' own provenance."""
     return {
-        "activity_name": "VisXP search export",
+        "activity_name": EXPORT_ACTIVITY,
         "activity_description": "Write the embeddings of an index in the layout of the VisXP workers",
         "start_time_unix": started,
         "processing_time_ms": (time.time() - started) * 1000,
         "parameters": {
             "MODEL": store.info.checkpoint,
-            "columns": [
-                "timestamp_ms",
-                "shot_start_ms",
-                "shot_end_ms",
-                *(f"{name} {dim}" for name, dim in dims.items()),
-            ],
+            "layout": {
+                "columns": ["timestamp_ms", "shot_start_ms", "shot_end_ms", "parts one after the other"],
+                "has_shots": True,
+                "parts": [{"vector": name, "length": dim} for name, dim in dims.items()],
+            },
             "norm": "embeddings have norm 1; NaN where a second lacks the modality; shots -1 where unknown",
         },
         "software_version": {"visxp-search": __version__},

@@ -3,10 +3,14 @@
 The vectors are theirs, so the index has a checkpoint name of its own (`dane-...`) and no encoder: it is asked with its
 own moments (`visxp search moment VIDEO@S`). A keyframe stands for the second that it lies in; of several in one second
 the one nearest the middle is taken.
+
+What `dane_export` wrote is recognised by its provenance and becomes again what it was: the same checkpoint, video ids
+and vectors, so that it is asked like the index that it came from.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +38,7 @@ from visxp_search.exchange.dane import (
     read_provenance,
     read_shots,
     read_times,
+    stated_layout,
 )
 from visxp_search.store import DONE, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
@@ -42,6 +47,8 @@ SMALLEST_STEP_MS = 20
 """Keyframes are never nearer to each other than a frame of 50 a second; numbers that are, count seconds."""
 LARGEST_STEP_SECONDS = 500
 """Numbers at least this far apart are milliseconds."""
+UNIT_NORM = 1e-6
+"""Vectors whose norm is this near 1 are stored as they are, so that ours come back bit for bit."""
 KEYFRAME_KEY, SHOT_KEY = "keyframe_ms", "shot_ms"
 """Payload keys that keep the keyframe's time and the bounds of its shot."""
 
@@ -67,6 +74,7 @@ class DaneReport:
         seconds: stored.
         crowded: keyframes left out because another lay nearer the middle of the same second.
         spectrograms: files that were looked at and not loaded.
+        own: sources that this program exported, whose columns are what their provenance says.
         failures: sources left out, with the reason.
     """
 
@@ -74,6 +82,7 @@ class DaneReport:
     seconds: int = 0
     crowded: int = 0
     spectrograms: int = 0
+    own: int = 0
     failures: list[tuple[Path, str]] = field(default_factory=list)
 
 
@@ -142,16 +151,20 @@ def read_video(source: DaneSource, *, unit: str, report: DaneReport) -> DaneVide
     for path in spectrograms:
         check_spectrogram(path)
     report.spectrograms += len(spectrograms)
-    features, layout = read_features(source.features)
+    provenance = read_provenance(source.folder / PROVENANCE)
+    stated = stated_layout(provenance, path=source.folder / PROVENANCE)
+    features, layout = read_features(source.features, stated=stated)
     stamps = _read_stamps(features, source.features)
     times_ms, found_unit = find_times(stamps, source, unit=unit)
     there = {
         "visual": find_present(stamps, sorted((source.folder / KEYFRAMES).glob("*.jpg"))),
         "audio": find_present(stamps, spectrograms),
     }
-    provenance = read_provenance(source.folder / PROVENANCE)
     checkpoint = name_checkpoint(layout.dims, provenance)
     video_id = hashlib.blake2b(f"dane/{source.source_id}".encode(), digest_size=16).hexdigest()
+    if stated is not None:
+        checkpoint, video_id = _own_identity(provenance, path=source.folder / PROVENANCE)
+        report.own += 1
     shots = read_shots(source.folder / METADATA / SHOTS_TEXT)
     points = []
     for row, second in choose_rows(times_ms):
@@ -257,6 +270,17 @@ def name_checkpoint(dims: Mapping[str, int], provenance: Mapping[str, Any]) -> s
     return f"{IMPORTED_PREFIX}{hashlib.sha256(stated.encode()).hexdigest()[:12]}"
 
 
+def _own_identity(provenance: Mapping[str, Any], *, path: Path) -> tuple[str, str]:
+    """Checkpoint and video id that an export of ours states."""
+    try:
+        checkpoint, video_id = provenance["parameters"]["MODEL"], provenance["input_data"]["video_id"]
+    except (KeyError, TypeError) as exc:
+        raise ExchangeError(f"{path}: does not name the checkpoint and the video; export the index anew") from exc
+    if not re.fullmatch(r"[\w.-]+", str(checkpoint)) or not re.fullmatch(r"[\w.-]+", str(video_id)):
+        raise ExchangeError(f"{path}: checkpoint {checkpoint!r} of video {video_id!r} is no name that an export gives")
+    return str(checkpoint), str(video_id)
+
+
 def _read_stamps(features: FeatureArray, path: Path) -> npt.NDArray[np.int64]:
     """(N,) whole numbers of the first column."""
     if not len(features):
@@ -269,13 +293,14 @@ def _read_stamps(features: FeatureArray, path: Path) -> npt.NDArray[np.int64]:
 
 def _vectors(row: FeatureArray, layout: Layout, there: Mapping[str, bool]) -> dict[str, npt.NDArray[np.float32]]:
     """The embeddings of a row, norm 1; without those of a modality that is not there, not finite or zero."""
-    names = ("audio", "visual") if layout.has_audio else ("visual",)
-    parts = np.split(np.asarray(row[layout.first_feature :], dtype=np.float64), len(names))
     vectors = {}
-    for name, part in zip(names, parts, strict=True):
+    start = layout.first_feature
+    for name, length in layout.parts:
+        part = np.asarray(row[start : start + length], dtype=np.float64)
+        start += length
         norm = float(np.linalg.norm(part))
-        if there[name] and np.isfinite(norm) and norm > 1e-6:
-            vectors[name] = (part / norm).astype(np.float32)
+        if there.get(name, True) and np.isfinite(norm) and norm > 1e-6:
+            vectors[name] = (part if abs(norm - 1) < UNIT_NORM else part / norm).astype(np.float32)
     return vectors
 
 

@@ -1,4 +1,4 @@
-"""Results as an editor's time line: OTIO, CMX3600 EDL, and FCPXML where OpenTimelineIO has an adapter for it.
+"""Results as an editor's time line: OTIO, CMX3600 EDL and FCPXML.
 
 One picture track and, in OTIO, one sound track beside it; the hits follow each other, best first. Times of the media
 are timecodes of the source, counted from the file's own start timecode. Time lines start at 00:00:00:00.
@@ -37,22 +37,24 @@ def write_otio(cuts: Sequence[Cut], path: Path, *, title: str, overwrite: bool) 
 
 
 def write_fcpxml(cuts: Sequence[Cut], path: Path, *, title: str, overwrite: bool) -> list[Path]:
-    """Write Final Cut Pro X's XML with OpenTimelineIO's adapter for it, which is installed separately.
+    """Write Final Cut Pro X's XML with OpenTimelineIO's adapter for it.
+
+    The adapter knows whole rates only. Cuts that all run at one NTSC rate (29.97) are written at the whole rate beside
+    it (30), which numbers their frames in the same way, and all times are then stretched by 1001/1000.
 
     Raises:
-        UsageError: If there is no such adapter, it cannot write these rates (29.97 is one), or `path` is taken.
+        UsageError: If the adapter cannot write these rates (NTSC beside others), or `path` is taken.
     """
-    if FCPX_ADAPTER not in otio.adapters.available_adapter_names():
-        raise UsageError(
-            "FCPXML needs OpenTimelineIO's adapter, which is not installed: pip install otio-fcpx-xml-adapter; "
-            "or choose --to otio, which current editors open"
-        )
     check_free(path, overwrite=overwrite)
+    rates = {cut.source.timecode_rate or cut.source.rate for cut in cuts}
+    rate = next(iter(rates)) if len(rates) == 1 else None
+    is_ntsc = rate is not None and rate.denominator == 1001
+    timeline = make_timeline(cuts, title=title, rate=Fraction(round(rate)) if rate is not None and is_ntsc else None)
     try:
-        text = otio.adapters.write_to_string(make_timeline(cuts, title=title), adapter_name=FCPX_ADAPTER)
+        text = otio.adapters.write_to_string(timeline, adapter_name=FCPX_ADAPTER)
     except (otio.exceptions.OTIOError, ValueError, TypeError, KeyError, AttributeError) as exc:
         raise UsageError(f"OpenTimelineIO's FCPXML adapter cannot write this ({exc}); choose --to otio") from exc
-    write_text(path, text, overwrite=overwrite)
+    write_text(path, _stretch_times(text, by=Fraction(1001, 1000)) if is_ntsc else text, overwrite=overwrite)
     return [path]
 
 
@@ -159,6 +161,16 @@ def _gap(cut: Cut, rate: float) -> otio.schema.Gap:
 def _range(source: Source, first: int, stop: int, *, rate: float) -> TimeRange:
     start = source.number(first)
     return TimeRange(RationalTime(start, rate), RationalTime(max(1, source.number(stop) - start), rate))
+
+
+def _stretch_times(text: str, *, by: Fraction) -> str:
+    """FCPXML with all its times (`"31/30s"`) multiplied."""
+
+    def stretched(match: re.Match[str]) -> str:
+        time = Fraction(int(match[1]), int(match[2] or 1)) * by
+        return f'"{time.numerator}/{time.denominator}s"'
+
+    return re.sub(r'"(\d+)(?:/(\d+))?s"', stretched, text)
 
 
 def _name_reels(cuts: Sequence[Cut]) -> dict[Path, str]:
