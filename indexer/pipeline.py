@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from indexer.plan import FoundFile, Refusal, find_files, id_of_unreadable, is_done
+from indexer.plan import FoundFile, id_of_unreadable, make_plan, with_path, without_path
 from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, run_worker
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import label_points, read_clustering
@@ -190,16 +190,13 @@ class _Run:
 
     def plan(self, paths: Iterable[Path]) -> deque[FoundFile]:
         """The files that need work; refusals are reported at once."""
-        queue: deque[FoundFile] = deque()
-        for item in find_files(paths):
-            if isinstance(item, Refusal):
-                self._fail(item.path, item.reason)
-            elif is_done(item, self.by_path):
-                self.report.skipped += 1
-            else:
-                self.progress.found(item.path, item.size)
-                queue.append(item)
-        return queue
+        plan = make_plan(paths, self.records.values())
+        for refusal in plan.refusals:
+            self._fail(refusal.path, refusal.reason)
+        self.report.skipped += plan.n_done
+        for file in plan.files:
+            self.progress.found(file.path, file.size)
+        return deque(plan.files)
 
     def handle(self, worker: _Worker) -> None:
         """Act on one message of a worker."""
@@ -224,13 +221,13 @@ class _Run:
             if known is not None:
                 self.report.duplicates += str(file.path) not in known.paths
                 self.report.skipped += str(file.path) in known.paths
-                self._write_record(_with_path(known, file))
+                self._write_record(with_path(known, file))
             self._release_path(file, keep=message.video_id)
             self.progress.finished(file.path)
             worker.end()
             return
         record = replace(
-            _with_path(known or VideoRecord(message.video_id, ()), file),
+            with_path(known or VideoRecord(message.video_id, ()), file),
             status=PENDING,
             kind=message.info.kind,
             duration_seconds=message.info.duration_seconds,
@@ -290,13 +287,20 @@ class _Run:
         self._leave(worker, file)
 
     def _failed(self, worker: _Worker, file: FoundFile, message: Failed) -> None:
+        old = self.by_path.get(str(file.path))
+        if message.video_id is None and worker.record is None and old is not None and old.status == DONE:
+            self._fail(
+                file.path, message.reason
+            )  # not readable now: no proof that what is indexed is not there any more
+            self._leave(worker, file)
+            return
         known = worker.record
         video_id = known.video_id if known else message.video_id or id_of_unreadable(file.path)
         before = self.records.get(video_id) or VideoRecord(video_id, ())
         stored = self.store.seconds_of(video_id) if known else []
         self._write_record(
             replace(
-                _with_path(before, file),
+                with_path(before, file),
                 status=FAILED,
                 error=message.reason,
                 seconds_done=len(stored),
@@ -336,22 +340,14 @@ class _Run:
         path = str(file.path)
         old = self.by_path.get(path)
         if old is not None and old.video_id != keep:
-            current = self.records[old.video_id]
-            others = tuple(other for other in current.paths if other != path)
-            if others:
-                stats = {other: stat for other, stat in current.stats.items() if other != path}
-                self._write_record(replace(current, paths=others, stats=stats))
+            current = without_path(self.records[old.video_id], path)
+            if current.paths:
+                self._write_record(current)
             else:
                 self.store.delete_video(old.video_id)
                 del self.records[old.video_id]
                 self.unsettled = [video_id for video_id in self.unsettled if video_id != old.video_id]
         self.by_path[path] = self.records[keep]
-
-
-def _with_path(record: VideoRecord, file: FoundFile) -> VideoRecord:
-    path = str(file.path)
-    paths = record.paths if path in record.paths else (*record.paths, path)
-    return replace(record, paths=paths, stats={**record.stats, path: [file.size, file.mtime_ns]})
 
 
 def _first_missing_block(stored: set[int]) -> int:

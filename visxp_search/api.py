@@ -12,6 +12,7 @@ The command line and the page are thin layers over this file.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 from visxp_search.clips import Clip
 from visxp_search.embed import IMPORTED_PREFIX, Embedder, Embeddings, ImportedFeatures, load_embedder
-from visxp_search.errors import DecodeError, UsageError
+from visxp_search.errors import DecodeError, MissingIndexError, UsageError
 from visxp_search.evaluate import Judgement, Report, evaluate, read_judgements
 from visxp_search.filters import Scope, make_filter
 from visxp_search.queries import (
@@ -44,7 +45,10 @@ from visxp_search.sequences import find_sequences
 from visxp_search.store import Filter, Store, VideoRecord, check_info, open_store
 
 if TYPE_CHECKING:
+    from indexer.estimate import Estimate
+    from indexer.estimate import Progress as StepProgress
     from indexer.pipeline import AddReport, Progress
+    from indexer.verify import Drift
 
 
 class SearchResults(Sequence[Moment]):
@@ -119,6 +123,34 @@ def open_index(
     return Index(store, embedder)
 
 
+def estimate_add(
+    location: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    model: str | Path | None = None,
+    device: str | None = None,
+    workers: int = 2,
+    progress: "StepProgress" = lambda what, done, total: None,
+) -> "Estimate":
+    """What `Index.add` would do: how much, how long and how large, measured on a sample; makes and changes no index.
+
+    Raises:
+        CheckpointError: If the model cannot be loaded.
+        CollectionError: If there is an index and it cannot be opened, is in use, or belongs to another checkpoint.
+    """
+    from indexer.estimate import estimate
+    from indexer.plan import make_plan
+
+    embedder = load_embedder(model, device=device)
+    try:
+        with closing(open_store(location, checkpoint=embedder.checkpoint_id)) as store:
+            records = list(store.videos())
+    except MissingIndexError:
+        records = []
+    plan = make_plan([Path(path) for path in paths], records)
+    return estimate(plan, embedder, workers=workers, progress=progress)
+
+
 class Index:
     """An open index with the embedder that made it; a context manager."""
 
@@ -146,6 +178,18 @@ class Index:
         from indexer.pipeline import add_files
 
         return add_files(self.store, self.embedder, [Path(path) for path in paths], workers=workers, progress=progress)
+
+    def retry(self, *, workers: int = 2, progress: "Progress | None" = None) -> "AddReport":
+        """Index again what failed, and nothing else; see `add`."""
+        from indexer.plan import failed_paths
+
+        return self.add(failed_paths(self.store.videos()), workers=workers, progress=progress)
+
+    def repair(self, drifts: Sequence["Drift"], *, workers: int = 2, progress: "Progress | None" = None) -> "AddReport":
+        """Mend what `indexer.verify.find_drift` found, and index again what that takes."""
+        from indexer.verify import repair_drift
+
+        return self.add(repair_drift(self.store, drifts), workers=workers, progress=progress)
 
     def search_clip(
         self,

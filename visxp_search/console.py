@@ -2,10 +2,10 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,12 +21,16 @@ from rich.progress import (
 from rich.table import Table
 
 from visxp_search.api import IndexFacts
-from visxp_search.clips import format_time
+from visxp_search.clips import format_bytes, format_span, format_time
 from visxp_search.demo.run import DemoOutcome
 from visxp_search.evaluate import Report
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch
 from visxp_search.store import VideoRecord
+
+if TYPE_CHECKING:
+    from indexer.estimate import Estimate
+    from indexer.verify import Drift
 
 
 class IndexProgress:
@@ -264,6 +268,36 @@ def print_facts(facts: IndexFacts) -> None:
         "seconds": f"{facts.seconds} of {facts.seconds_expected} ({hours:.2f} h)",
         "flags": ", ".join(f"{flag} {number}" for flag, number in sorted(facts.flags.items())) or "none",
     }
+    _print_lines(lines)
+
+
+def print_estimate(found: "Estimate") -> None:
+    """What an indexing run would do, a line each."""
+    unreadable = f", {found.unreadable:.0%} of the sample cannot be read" if found.unreadable else ""
+    lines = {
+        "files": f"{found.files} to index ({format_bytes(found.bytes)}), {found.done} done already",
+        "media": f"{format_span(found.media_seconds)} in them{unreadable}",
+        "time": f"about {format_span(found.wall_seconds)} on this machine",
+        "index": f"about {format_bytes(found.index_bytes)} larger, if it is embedded",
+        "measured": f"{found.sampled_files} files looked into, {found.measured_seconds} seconds indexed on trial",
+    }
+    _print_lines(lines)
+
+
+def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool) -> None:
+    """What disagrees, a line each, and how to go on."""
+    for drift in drifts:
+        subject = drift.path or drift.video_id
+        _stdout().print(f"{drift.kind:12}{subject}: {drift.what}", markup=False, highlight=False, soft_wrap=True)
+    if not drifts:
+        say("ledger, seconds and files agree")
+    elif repaired:
+        say(f"{len(drifts)} disagreements; all but what is unreachable was mended")
+    else:
+        say(f"{len(drifts)} disagreements; mend them with --repair")
+
+
+def _print_lines(lines: Mapping[str, str]) -> None:
     for name, value in lines.items():
         _stdout().print(f"{name:11}{value}", markup=False, highlight=False, soft_wrap=True)
 

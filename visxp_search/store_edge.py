@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import qdrant_edge as edge
 
-from visxp_search.errors import CollectionError
+from visxp_search.errors import CollectionError, MissingIndexError
 from visxp_search.store import (
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
@@ -125,7 +125,7 @@ def _require_index_or_room(path: Path, *, create: bool) -> None:
             f"pass an index, or an empty or new directory, with --index"
         )
     if not create:
-        raise CollectionError(f"there is no index at {path}; make one with `visxp index add`, or pass --index")
+        raise MissingIndexError(f"there is no index at {path}; make one with `visxp index add`, or pass --index")
 
 
 def _create(path: Path, info: CollectionInfo) -> None:

@@ -8,20 +8,24 @@ import typer
 from visxp_search.commands.exchange import index_export, index_import
 from visxp_search.commands.shared import (
     DEFAULT_WORKERS,
-    EXIT_SOME_FAILED,
     DeviceOption,
     IndexOption,
     JsonOption,
     ModelOption,
     QuietOption,
     WorkersOption,
+    default_index,
     group,
     open_bare_store,
     open_searchable,
     print_json,
+    report_added,
 )
+from visxp_search.commands.upkeep import index_verify
+from visxp_search.errors import UsageError
 
 app = group("Put videos into an index, and look after it.")
+app.command("verify")(index_verify)
 app.command("export")(index_export)
 app.command("import")(index_import)
 
@@ -33,6 +37,9 @@ def index_add(
     model: ModelOption = None,
     workers: WorkersOption = DEFAULT_WORKERS,
     device: DeviceOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes and how large it gets.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -43,43 +50,80 @@ def index_add(
 
     Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4`
     """
-    from visxp_search.console import IndexProgress, say
+    from visxp_search.console import IndexProgress
 
+    if dry_run:
+        _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
+        return
     with (
         open_searchable(index, model, device, create=True) as opened,
         IndexProgress(quiet=quiet or as_json) as progress,
     ):
         report = opened.add(paths, workers=workers, progress=progress)
+    report_added(report, as_json=as_json, quiet=quiet)
+
+
+def _say_what_add_would_do(
+    paths: list[Path],
+    index: str | None,
+    model: str | None,
+    device: str | None,
+    *,
+    workers: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from visxp_search.api import estimate_add
+    from visxp_search.console import StepProgress, print_estimate
+
+    location = index or default_index()
+    with StepProgress(quiet=quiet or as_json) as progress:
+        found = estimate_add(location, paths, model=model, device=device, workers=workers, progress=progress)
     if as_json:
-        print_json(
-            {
-                "indexed": report.indexed,
-                "skipped": report.skipped,
-                "duplicates": report.duplicates,
-                "seconds": report.seconds,
-                "failures": [{"path": str(path), "reason": reason} for path, reason in report.failures],
-                "stage_seconds": {stage: round(seconds, 3) for stage, seconds in report.stage_seconds.items()},
-            }
-        )
-    elif not quiet:
-        say(
-            f"{report.indexed} files indexed ({report.seconds} seconds), {report.skipped} were done already, "
-            f"{report.duplicates} duplicates, {len(report.failures)} failed"
-        )
-    if report.failures:
-        raise typer.Exit(EXIT_SOME_FAILED)
+        print_json({"index": location, **vars(found)})
+    else:
+        print_estimate(found)
+
+
+@app.command("retry")
+def index_retry(
+    index: IndexOption = None,
+    model: ModelOption = None,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try again what failed, and nothing else; `visxp index ls --status failed` says what that is.
+
+    Example: `visxp index retry --index tapes.index`
+    """
+    from visxp_search.console import IndexProgress
+
+    with open_searchable(index, model, device) as opened, IndexProgress(quiet=quiet or as_json) as progress:
+        report = opened.retry(workers=workers, progress=progress)
+    report_added(report, as_json=as_json, quiet=quiet)
 
 
 @app.command("ls")
-def index_ls(index: IndexOption = None, as_json: JsonOption = False) -> None:
+def index_ls(
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only those that are `pending`, `done` or `failed`.")
+    ] = None,
+    index: IndexOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the videos of an index, with what failed and why.
 
-    Example: `visxp index ls --index tapes.index --json`
+    Examples: `visxp index ls --index tapes.index --json` · `visxp index ls --status failed`
     """
     from visxp_search.console import print_videos
+    from visxp_search.store import STATUSES
 
+    if status is not None and status not in STATUSES:
+        raise UsageError(f"--status {status} is unknown; choose one of {', '.join(STATUSES)}")
     with open_bare_store(index) as store:
-        records = sorted(store.videos(), key=lambda record: record.paths)
+        records = sorted(store.videos(status), key=lambda record: record.paths)
     if as_json:
         hidden = {"vectors", "stats"}
         print_json([{k: v for k, v in vars(record).items() if k not in hidden} for record in records])
