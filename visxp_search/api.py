@@ -10,10 +10,9 @@
 The command line and the page are thin layers over this file.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,6 +27,9 @@ from visxp_search.clips import Clip
 from visxp_search.embed import IMPORTED_PREFIX, Embedder, Embeddings, ImportedFeatures, load_embedder
 from visxp_search.errors import DecodeError, MissingIndexError, UsageError
 from visxp_search.evaluate import Judgement, Report, evaluate, read_judgements
+from visxp_search.facts import IndexFacts as IndexFacts
+from visxp_search.facts import collect_facts as collect_facts
+from visxp_search.facts import find_video as find_video
 from visxp_search.filters import Scope, make_filter
 from visxp_search.queries import (
     Query,
@@ -62,29 +64,6 @@ class SearchResults(Sequence[Moment]):
 
     def __getitem__(self, item: Any) -> Any:
         return self.results.moments[item]
-
-
-@dataclass(frozen=True)
-class IndexFacts:
-    """What an index holds.
-
-    Attributes:
-        location: directory or URL.
-        checkpoint: id of the checkpoint that made it.
-        dims: named vector -> length.
-        videos: status -> number of videos.
-        seconds: stored seconds.
-        seconds_expected: seconds that all known videos have.
-        flags: flag -> number of seconds that carry it.
-    """
-
-    location: str
-    checkpoint: str
-    dims: dict[str, int]
-    videos: dict[str, int]
-    seconds: int
-    seconds_expected: int
-    flags: dict[str, int]
 
 
 def open_index(
@@ -377,48 +356,6 @@ class Index:
     def facts(self) -> IndexFacts:
         """What the index holds."""
         return collect_facts(self.store)
-
-
-def find_video(store: Store, text: str) -> VideoRecord:
-    """The video with this id, this path, a unique start of its id, or a unique file name.
-
-    Raises:
-        UsageError: If there is none, or several.
-    """
-    exact = store.video(text)
-    if exact is not None:
-        return exact
-    absolute = str(Path(text).absolute())
-    records = list(store.videos())
-    for matches in (
-        [record for record in records if absolute in record.paths],
-        [record for record in records if len(text) >= 4 and record.video_id.startswith(text)],
-        [record for record in records if any(Path(path).name == text for path in record.paths)],
-    ):
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            names = ", ".join(record.video_id for record in matches[:5])
-            raise UsageError(f"{text!r} means {len(matches)} videos ({names}); give more of the id, or the path")
-    raise UsageError(f"no indexed video has the id, path or name {text!r}; see: visxp index ls")
-
-
-def collect_facts(store: Store) -> IndexFacts:
-    """What an index holds."""
-    statuses: Counter[str] = Counter()
-    expected = 0
-    for record in store.videos():
-        statuses[record.status] += 1
-        expected += record.seconds_expected
-    return IndexFacts(
-        location=store.location,
-        checkpoint=store.info.checkpoint,
-        dims=dict(store.info.dims),
-        videos=dict(statuses),
-        seconds=store.count(),
-        seconds_expected=expected,
-        flags={str(flag): number for flag, number in store.facet("flags").items()},
-    )
 
 
 def embed_files(

@@ -2,10 +2,10 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,17 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from visxp_search.api import IndexFacts
-from visxp_search.clips import format_bytes, format_span, format_time
+from visxp_search.clips import format_time
 from visxp_search.demo.run import DemoOutcome
 from visxp_search.evaluate import Report
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch
-from visxp_search.store import VideoRecord
-
-if TYPE_CHECKING:
-    from indexer.estimate import Estimate
-    from indexer.verify import Drift
+from visxp_search.terminal import say as say
+from visxp_search.terminal import stdout
 
 
 class IndexProgress:
@@ -56,6 +52,7 @@ class IndexProgress:
         self.tasks: dict[Path, TaskID] = {}
         self.sizes: dict[Path, int] = {}
         self.seconds: dict[Path, list[int]] = {}
+        self.total = self.done = 0
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -69,7 +66,8 @@ class IndexProgress:
     def found(self, path: Path, size: int) -> None:
         """Count the file into the whole."""
         self.sizes[path] = max(size, 1)
-        self.bars.update(self.overall, total=sum(self.sizes.values()), visible=True)
+        self.total += self.sizes[path]
+        self.bars.update(self.overall, total=self.total, visible=True)
 
     def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
         """Show a bar for the file."""
@@ -87,8 +85,8 @@ class IndexProgress:
         """Take the file's bar away."""
         if path in self.tasks:
             self.bars.remove_task(self.tasks.pop(path))
-        done, total = self.seconds.get(path, (0, 0))
-        self.seconds[path] = [1, 1]
+        done, total = self.seconds.pop(path, (0, 0))
+        self.done += self.sizes.pop(path, 0)
         self._advance_whole()
         if total and not self.console.is_terminal:
             self.console.print(f"{path}: {done} of {total} s", markup=False, highlight=False, soft_wrap=True)
@@ -99,12 +97,12 @@ class IndexProgress:
         self.console.print(f"[red]failed[/red] {escape(str(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
 
     def _advance_whole(self) -> None:
-        done = sum(
+        begun = sum(
             self.sizes[path] * min(1.0, stored / total)
             for path, (stored, total) in self.seconds.items()
             if path in self.sizes
         )
-        self.bars.update(self.overall, completed=done)
+        self.bars.update(self.overall, completed=self.done + begun)
 
 
 class StepProgress:
@@ -167,7 +165,7 @@ def print_moments(results: Results, *, explain: bool = False) -> None:
     table.add_column("video, remarks", overflow="fold")
     for rank, moment in enumerate(results.moments, start=1):
         table.add_row(str(rank), *_moment_cells(moment))
-    _stdout().print(table)
+    stdout().print(table)
     if explain:
         for rank, moment in enumerate(results.moments, start=1):
             _print_timelines(rank, moment, first_second=int(results.query.origin.get("start", 0)))
@@ -188,7 +186,7 @@ def print_saved(searches: Sequence[SavedSearch]) -> None:
         origin = saved.query.origin
         what = f"{saved.query.kind} {origin.get('path', origin.get('video_id', ''))}"
         table.add_row(escape(saved.name), escape(what), str(len(saved.seen)))
-    _stdout().print(table)
+    stdout().print(table)
 
 
 def print_report(report: Report) -> None:
@@ -203,7 +201,7 @@ def print_report(report: Report) -> None:
         estimates = [values[measure] for values in columns.values()]
         cells = [f"{e.mean:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]" for e in estimates]
         table.add_row(measure, *(escape(cell) for cell in cells))
-    _stdout().print(table)
+    stdout().print(table)
 
 
 def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
@@ -230,76 +228,9 @@ def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
             "-" if second.cluster is None else str(second.cluster),
             {"visual": "picture", "audio": "sound", "joint": "joint space"}.get(second.carried_by, second.carried_by),
         )
-    _stdout().print(table)
+    stdout().print(table)
     if moment.then is not None:
         _print_timelines(rank, moment.then, first_second=0)
-
-
-def print_videos(records: Iterable[VideoRecord]) -> None:
-    """The ledger as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "status", "kind"):
-        table.add_column(name)
-    table.add_column("length", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("path, remarks", overflow="fold")
-    for record in records:
-        remark = f"\n{escape(record.error)}" if record.error else ""
-        table.add_row(
-            record.video_id[:12],
-            record.status,
-            record.kind,
-            format_time(record.duration_seconds),
-            f"{record.seconds_done} of {record.seconds_expected}",
-            "\n".join(escape(path) for path in record.paths) + remark,
-        )
-    _stdout().print(table)
-
-
-def print_facts(facts: IndexFacts) -> None:
-    """What an index holds, a line each."""
-    videos = ", ".join(f"{number} {status}" for status, number in sorted(facts.videos.items())) or "none"
-    hours = facts.seconds / 3600
-    lines = {
-        "index": facts.location,
-        "checkpoint": facts.checkpoint,
-        "vectors": ", ".join(f"{name} {length}" for name, length in facts.dims.items()),
-        "videos": videos,
-        "seconds": f"{facts.seconds} of {facts.seconds_expected} ({hours:.2f} h)",
-        "flags": ", ".join(f"{flag} {number}" for flag, number in sorted(facts.flags.items())) or "none",
-    }
-    _print_lines(lines)
-
-
-def print_estimate(found: "Estimate") -> None:
-    """What an indexing run would do, a line each."""
-    unreadable = f", {found.unreadable:.0%} of the sample cannot be read" if found.unreadable else ""
-    lines = {
-        "files": f"{found.files} to index ({format_bytes(found.bytes)}), {found.done} done already",
-        "media": f"{format_span(found.media_seconds)} in them{unreadable}",
-        "time": f"about {format_span(found.wall_seconds)} on this machine",
-        "index": f"about {format_bytes(found.index_bytes)} larger, if it is embedded",
-        "measured": f"{found.sampled_files} files looked into, {found.measured_seconds} seconds indexed on trial",
-    }
-    _print_lines(lines)
-
-
-def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool) -> None:
-    """What disagrees, a line each, and how to go on."""
-    for drift in drifts:
-        subject = drift.path or drift.video_id
-        _stdout().print(f"{drift.kind:12}{subject}: {drift.what}", markup=False, highlight=False, soft_wrap=True)
-    if not drifts:
-        say("ledger, seconds and files agree")
-    elif repaired:
-        say(f"{len(drifts)} disagreements; all but what is unreachable was mended")
-    else:
-        say(f"{len(drifts)} disagreements; mend them with --repair")
-
-
-def _print_lines(lines: Mapping[str, str]) -> None:
-    for name, value in lines.items():
-        _stdout().print(f"{name:11}{value}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_demo(outcome: DemoOutcome) -> None:
@@ -320,7 +251,7 @@ def print_demo(outcome: DemoOutcome) -> None:
             f"{moment.score:.2f}" if moment else "-",
             "right" if answer.is_right else f"wrong: {answer.query.kind} was asked for",
         )
-    _stdout().print(table)
+    stdout().print(table)
     n_answers = len(outcome.answers)
     n_right = n_answers - outcome.n_wrong
     program = "visxp" if shutil.which("visxp") else sys.argv[0]
@@ -331,11 +262,6 @@ def print_demo(outcome: DemoOutcome) -> None:
         f"  {program} search clip some.mp4 --start 12 --end 18\n"
         f"  {program} search sound some.wav"
     )
-
-
-def say(text: str) -> None:
-    """A message for a person, on stderr."""
-    print(text, file=sys.stderr)
 
 
 def _moment_cells(moment: Moment) -> list[str]:
@@ -362,8 +288,3 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} %"
-
-
-def _stdout() -> Console:
-    """Tables keep their full width when piped, so that long paths can be read by programs."""
-    return Console() if sys.stdout.isatty() else Console(width=400, no_color=True)

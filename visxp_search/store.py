@@ -388,10 +388,13 @@ def video_payload(record: VideoRecord) -> dict[str, Any]:
 
 def video_record(payload: Mapping[str, Any]) -> VideoRecord:
     """The ledger entry of a payload; keys that this version does not know are ignored."""
-    known = {f.name: payload[f.name] for f in fields(VideoRecord) if f.name in payload}
-    known["paths"] = tuple(_path_from_text(path) for path in payload["paths"])
+    known = {name: payload[name] for name in _RECORD_KEYS if name in payload}
+    known["paths"] = tuple([_path_from_text(path) for path in payload["paths"]])
     known["stats"] = {_path_from_text(path): stat for path, stat in payload["stats"].items()}
     return VideoRecord(**known)
+
+
+_RECORD_KEYS = tuple(f.name for f in fields(VideoRecord) if f.name != "vectors")
 
 
 def _path_to_text(path: str) -> str:

@@ -74,7 +74,8 @@ def _say_what_add_would_do(
     quiet: bool,
 ) -> None:
     from visxp_search.api import estimate_add
-    from visxp_search.console import StepProgress, print_estimate
+    from visxp_search.console import StepProgress
+    from visxp_search.console_ledger import print_estimate
 
     location = index or default_index()
     with StepProgress(quiet=quiet or as_json) as progress:
@@ -117,7 +118,7 @@ def index_ls(
 
     Examples: `visxp index ls --index tapes.index --json` · `visxp index ls --status failed`
     """
-    from visxp_search.console import print_videos
+    from visxp_search.console_ledger import print_videos
     from visxp_search.store import STATUSES
 
     if status is not None and status not in STATUSES:
@@ -137,8 +138,8 @@ def index_info(index: IndexOption = None, as_json: JsonOption = False) -> None:
 
     Example: `visxp index info`
     """
-    from visxp_search.api import collect_facts
-    from visxp_search.console import print_facts
+    from visxp_search.console_ledger import print_facts
+    from visxp_search.facts import collect_facts
 
     with open_bare_store(index) as store:
         facts = collect_facts(store)
@@ -158,8 +159,8 @@ def index_rm(
 
     Example: `visxp index rm tape1.mxf`
     """
-    from visxp_search.api import find_video
-    from visxp_search.console import say
+    from visxp_search.facts import find_video
+    from visxp_search.terminal import say
 
     with open_bare_store(index) as store:
         records = [find_video(store, video) for video in videos]

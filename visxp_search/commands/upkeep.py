@@ -48,7 +48,8 @@ def index_verify(
     Examples: `visxp index verify` · `visxp index verify /archive --repair`
     """
     from indexer.verify import UNREACHABLE, find_drift
-    from visxp_search.console import IndexProgress, StepProgress, print_drifts
+    from visxp_search.console import IndexProgress, StepProgress
+    from visxp_search.console_ledger import print_drifts
 
     silent = quiet or as_json
     if not repair:
