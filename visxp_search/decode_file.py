@@ -38,6 +38,10 @@ AnyStream = TypeVar("AnyStream", bound=Stream)
 AnyFrame = TypeVar("AnyFrame")
 
 
+def _tell_nobody() -> None:
+    """What happens at each packet if nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class DecodeLimits:
     """What a file may ask of us; hostile and broken files ask for more.
@@ -48,6 +52,7 @@ class DecodeLimits:
         free_seconds: length that is believed of a file of any size; beyond it
         min_bytes_per_second: every second must be paid for with so many bytes of the file.
         max_sample_rate_hz: of the file's sound.
+        on_packet: called for each packet that is read, a sign of life in what may take long.
     """
 
     max_pixels: int = 8192 * 8192
@@ -55,6 +60,7 @@ class DecodeLimits:
     free_seconds: float = 600
     min_bytes_per_second: float = 1
     max_sample_rate_hz: int = 768_000
+    on_packet: Callable[[], None] = _tell_nobody
 
     def check_seconds(self, seconds: float, *, path: Path, n_bytes: int) -> None:
         """Raise DecodeError if a file of this size may not be this long."""
@@ -186,12 +192,13 @@ def prepare_decoder(stream: MediaStream, limits: DecodeLimits) -> None:
 
 
 def read_packets(
-    container: InputContainer, *streams: AnyStream, damage: Damage | None = None
+    container: InputContainer, *streams: AnyStream, limits: DecodeLimits, damage: Damage | None = None
 ) -> Iterator[Packet[AnyStream]]:
     """Yield the packets of some streams that have a content and are not damaged; read on after errors."""
     for _ in range(MAX_READ_ERRORS):
         try:
             for packet in container.demux(*streams):
+                limits.on_packet()
                 if packet.is_corrupt:
                     if damage:
                         damage.n_packets += 1

@@ -11,7 +11,7 @@ The identity of points: a second's id is the UUIDv5 of (video id, second), so st
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,14 +32,22 @@ PENDING, DONE, FAILED = "pending", "done", "failed"
 STATUSES = (PENDING, DONE, FAILED)
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path, *, on_block: Callable[[], None] = lambda: None) -> str:
     """The video id of a file: 32 hexadecimal digits of BLAKE2b over its whole content.
+
+    Args:
+        path: a regular file.
+        on_block: called after each MiB, a sign of life in what may take long.
 
     Raises:
         OSError: If the file cannot be read.
     """
+    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while block := stream.read(2**20):
+            digest.update(block)
+            on_block()
+    return digest.hexdigest()
 
 
 def second_id(video_id: str, second: int) -> str:
