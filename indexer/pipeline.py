@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from indexer.plan import FoundFile, id_of_unreadable, make_plan, with_path, without_path
+from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path, with_path, without_path
 from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import label_points, read_clustering
@@ -225,7 +225,7 @@ class _Run:
         self.report = AddReport()
         self.clustering = read_clustering(store)
         self.records = {record.video_id: record for record in store.videos()}
-        self.by_path = {path: record for record in self.records.values() for path in record.paths}
+        self.by_path = records_by_path(self.records.values())
         self.in_work: set[str] = set()
         self.unsettled: list[str] = []
         self.settled_at = time.monotonic()

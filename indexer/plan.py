@@ -87,7 +87,7 @@ class Plan:
 
 def make_plan(paths: Iterable[Path], records: Iterable[VideoRecord]) -> Plan:
     """Compare what is on the disk with what the ledger says; no file is read."""
-    by_path = {path: record for record in records for path in record.paths}
+    by_path = records_by_path(records)
     files, refusals, n_done = [], [], 0
     for item in find_files(paths):
         if isinstance(item, Refusal):
@@ -97,6 +97,11 @@ def make_plan(paths: Iterable[Path], records: Iterable[VideoRecord]) -> Plan:
         else:
             files.append(item)
     return Plan(tuple(files), n_done, tuple(refusals))
+
+
+def records_by_path(records: Iterable[VideoRecord]) -> dict[str, VideoRecord]:
+    """The ledger by path."""
+    return {path: record for record in records for path in record.paths}
 
 
 def failed_paths(records: Iterable[VideoRecord]) -> list[Path]:
@@ -123,11 +128,7 @@ def without_path(record: VideoRecord, path: str) -> VideoRecord:
 def is_done(file: FoundFile, records_by_path: Mapping[str, VideoRecord]) -> bool:
     """Whether the ledger says that exactly this file, unchanged, is indexed to its end."""
     record = records_by_path.get(str(file.path))
-    return (
-        record is not None
-        and record.status == DONE
-        and list(record.stats.get(str(file.path), ())) == [file.size, file.mtime_ns]
-    )
+    return record is not None and record.status == DONE and record.has_seen(file.path, file.size, file.mtime_ns)
 
 
 def id_of_unreadable(path: Path) -> str:

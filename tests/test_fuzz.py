@@ -26,7 +26,7 @@ LIMITS = WorkerLimits(memory_bytes=2**30, stall_seconds=60, file_seconds=120, se
 def test_broken_files_cost_themselves_only(
     index_folder: Path, tiny_embedder: L3NetEmbedder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each mutant is indexed as far as it goes or fails with a reason in one line; the parents are intact to the bit."""
+    """Each mutant is indexed as far as it goes or fails with a reason in one line; the parents stay as they are."""
     archive = tmp_path / "archive"
     parents = write_parents(archive / "good")
     with_parents = open_index_of(index_folder.with_name("parents"), tiny_embedder)
@@ -38,7 +38,7 @@ def test_broken_files_cost_themselves_only(
     store = open_index_of(index_folder, tiny_embedder)
     report = add_files(store, tiny_embedder, [archive], limits=LIMITS)
 
-    reasons = {path: reason for path, reason in report.failures}
+    reasons = dict(report.failures)
     assert all(reason.strip() and "\n" not in reason for reason in reasons.values())
     records = {path: record for record in store.videos() for path in record.paths}
     assert all(str(path) in records for path in (*parents, *broken))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,8 +103,8 @@ def test_a_decoder_that_reads_on_says_so_now_and_then(monkeypatch: pytest.Monkey
     """However often it is called, a pulse is sent once a second."""
     sent: list[object] = []
     now = 100.0
-    monkeypatch.setattr(worker.time, "monotonic", lambda: now)
-    pulse = worker._Pulse(type("Pipe", (), {"send": lambda self, message: sent.append(message)})())  # type: ignore[arg-type]
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pulse = worker._Pulse(type("Pipe", (), {"send": lambda self, message: sent.append(message)})())
     for step in range(35):
         now = 100.0 + step / 10
         pulse()

@@ -130,6 +130,42 @@ def estimate_add(
     return estimate(plan, embedder, workers=workers, progress=progress)
 
 
+def watch_index(
+    location: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    model: str | Path | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> None:
+    """Keep an index like some files and folders until Ctrl-C; it is open only while there is work.
+
+    Args:
+        location: see `open_index`; it is made if it does not exist.
+        paths: files and folders.
+        model: see `open_index`.
+        device: see `open_index`.
+        options: those of `indexer.watch.watch_folders`.
+
+    Raises:
+        CheckpointError: If the model cannot be loaded.
+        CollectionError: If the index cannot be opened or fails; one in use is tried again.
+        UsageError: If a path is not there.
+    """
+    from indexer.watch import watch_folders
+
+    for path in paths:
+        if not Path(path).exists():
+            raise UsageError(f"{path}: there is no such file or folder to watch")
+    embedder = load_embedder(model, device=device)
+    dims = {name: spec.length for name, spec in embedder.specs.items()}
+
+    def open_again() -> Store:
+        return open_store(location, checkpoint=embedder.checkpoint_id, create=dims)
+
+    watch_folders(open_again, embedder, [Path(path) for path in paths], **options)
+
+
 class Index:
     """An open index with the embedder that made it; a context manager."""
 

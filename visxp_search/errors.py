@@ -29,5 +29,9 @@ class MissingIndexError(CollectionError):
     """There is no index at this place."""
 
 
+class IndexInUseError(CollectionError):
+    """Another process has the index open."""
+
+
 class ExchangeError(VisxpError):
     """What another program wrote cannot be read, or is refused because it could do harm."""

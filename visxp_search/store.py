@@ -126,6 +126,10 @@ class VideoRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     vectors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
+    def has_seen(self, path: Path, size: int, mtime_ns: int) -> bool:
+        """Whether the file at a path was of this size and time when it was read."""
+        return list(self.stats.get(str(path), ())) == [size, mtime_ns]
+
 
 @dataclass(frozen=True)
 class Filter:

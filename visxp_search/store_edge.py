@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import qdrant_edge as edge
 
-from visxp_search.errors import CollectionError, MissingIndexError
+from visxp_search.errors import CollectionError, IndexInUseError, MissingIndexError
 from visxp_search.store import (
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
@@ -174,7 +174,7 @@ def _take_lock(path: Path) -> filelock.FileLock:
     try:
         lock.acquire()
     except filelock.Timeout as exc:
-        raise CollectionError(
+        raise IndexInUseError(
             f"index {path} is in use by another visxp process{_owner(path)}; wait until it ends or stop it; "
             f"to use one index from several processes at once, serve it from a Qdrant server (--index http://host:6333)"
         ) from exc

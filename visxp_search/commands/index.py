@@ -1,7 +1,7 @@
 """`visxp index`: put videos into an index, and look after it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from visxp_search.commands.shared import (
 from visxp_search.commands.upkeep import index_verify
 from visxp_search.errors import UsageError
 
+if TYPE_CHECKING:
+    from indexer.pipeline import AddReport
+
 app = group("Put videos into an index, and look after it.")
 app.command("verify")(index_verify)
 app.command("export")(index_export)
@@ -40,6 +43,12 @@ def index_add(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes and how large it gets.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until Ctrl-C: also what is new, changed, moved or deleted later.")
+    ] = False,
+    rest: Annotated[
+        float, typer.Option("--rest", min=0.1, help="With --watch: seconds without a change before a file is read.")
+    ] = 10.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -48,10 +57,16 @@ def index_add(
     What is done is skipped, so the same command goes on after an interruption. A file that fails is reported with its
     reason and the rest goes on (exit code 1).
 
-    Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4`
+    Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4` ·
+    `visxp index add /srv/incoming --watch`
     """
     from visxp_search.console import IndexProgress
 
+    if watch and (dry_run or as_json):
+        raise UsageError("--watch does not end by itself: it goes neither with --dry-run nor with --json")
+    if watch:
+        _watch(paths, index, model, device, workers=workers, rest=rest, quiet=quiet)
+        return
     if dry_run:
         _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
         return
@@ -61,6 +76,43 @@ def index_add(
     ):
         report = opened.add(paths, workers=workers, progress=progress)
     report_added(report, as_json=as_json, quiet=quiet)
+
+
+def _watch(
+    paths: list[Path],
+    index: str | None,
+    model: str | None,
+    device: str | None,
+    *,
+    workers: int,
+    rest: float,
+    quiet: bool,
+) -> None:
+    from visxp_search.api import watch_index
+    from visxp_search.console import IndexProgress, say
+
+    def tell(report: "AddReport", n_forgotten: int) -> None:
+        if not quiet:
+            say(
+                f"{report.indexed} files indexed ({report.seconds} seconds), {report.duplicates} moved or copied, "
+                f"{n_forgotten} deleted, {len(report.failures)} failed; watching"
+            )
+
+    if not quiet:
+        say(f"watching {', '.join(str(path) for path in paths)}; Ctrl-C ends it")
+    with IndexProgress(quiet=quiet) as progress:
+        watch_index(
+            index or default_index(),
+            paths,
+            model=model,
+            device=device,
+            workers=workers,
+            rest_seconds=rest,
+            progress=progress,
+            on_work=tell,
+        )
+    if not quiet:
+        say("no longer watching; what is stored stays")
 
 
 def _say_what_add_would_do(
