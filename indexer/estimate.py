@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from indexer.plan import FoundFile, Plan
 from indexer.worker import BLOCK_SECONDS
 from visxp_search.clips import Clip
 from visxp_search.decode import decode_clips, probe
 from visxp_search.embed import Embedder, FloatArray
 from visxp_search.errors import DecodeError
+from visxp_search.render import write_video
 from visxp_search.store import SecondPoint, Store, make_payload, open_store
 
 PROBED_FILES = 64
@@ -30,6 +33,8 @@ MEASURED_SECONDS = 2 * BLOCK_SECONDS
 """Seconds of each measured file that are indexed; together they are some hundred seconds."""
 HASHED_BYTES = 64_000_000
 """So much of each measured file is read and hashed, as the run will do with all of it."""
+SAMPLE_SECONDS = 48
+"""Length of the film that is rendered where there is no other."""
 WEIGHED_POINTS = 2048
 LOG_BYTES = 100_000_000
 """The embedded engine's write-ahead log, which is as large in every index of more than 40,000 seconds."""
@@ -185,6 +190,21 @@ def measure_rate(
         hash=hashed / max(n_bytes, 1),
         disk=disk,
     )
+
+
+def render_sample(folder: Path) -> Path:
+    """A film to measure on where there is no other: 640 x 360, 25 pictures a second, noise that moves and sounds."""
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 256, (SAMPLE_SECONDS, 9, 16, 3), dtype=np.uint8)
+    pictures = (
+        np.roll(np.kron(block, np.ones((40, 40, 1), dtype=np.uint8)), 2 * number, axis=1)
+        for block in blocks
+        for number in range(25)
+    )
+    waveform = generator.uniform(-0.3, 0.3, SAMPLE_SECONDS * 24_000).astype(np.float32)
+    path = folder / "sample.mp4"
+    write_video(path, frames=pictures, frames_per_second=25, waveform=waveform, sample_rate_hz=24_000)
+    return path
 
 
 def _length_of(file: FoundFile) -> int:

@@ -38,6 +38,7 @@ from visxp_search.decode_file import (
     MediaStream,
     check_file,
     choose_streams,
+    find_missing_decoders,
     find_rate,
     find_zero,
     open_media,
@@ -73,6 +74,7 @@ __all__ = [
     "decode_clips",
     "decode_image",
     "decode_waveform",
+    "find_missing_decoders",
     "probe",
     "read_timing",
 ]

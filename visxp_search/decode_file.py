@@ -30,6 +30,11 @@ CONTAINERS = (
     *("ogg", "flac", "mp3", "wav", "w64", "aiff", "caf", "au", "aac", "ac3", "eac3", "amr", "wv"),
 )
 """ffmpeg's names of the containers that are opened; none of them refers to other files, as concat, hls and sdp do."""
+COMMON_CODECS = (
+    *("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"),
+    *("wmv3", "vc1", "ffv1", "theora", "aac", "mp3", "mp2", "ac3", "opus", "vorbis", "flac", "alac", "pcm_s16le"),
+)
+"""What archives are made of, by ffmpeg's names."""
 MAX_READ_ERRORS = 100
 MICROSECONDS = 1_000_000
 
@@ -106,6 +111,11 @@ class Damage:
             "packets of sound that could not be decoded": self.n_sounds,
         }
         return "; ".join(f"{what}: {count}" for what, count in counts.items() if count)
+
+
+def find_missing_decoders() -> list[str]:
+    """Those of `COMMON_CODECS` that this build of ffmpeg cannot decode."""
+    return [name for name in COMMON_CODECS if name not in av.codecs_available]
 
 
 def check_file(path: Path) -> int:
