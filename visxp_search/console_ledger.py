@@ -13,6 +13,7 @@ from visxp_search.terminal import say, stdout
 
 if TYPE_CHECKING:
     from indexer.estimate import Estimate
+    from indexer.rebuild import Difference
     from indexer.verify import Drift
     from visxp_search.facts import IndexFacts
 
@@ -53,6 +54,20 @@ def print_facts(facts: "IndexFacts") -> None:
         "flags": ", ".join(f"{flag} {number}" for flag, number in sorted(facts.flags.items())) or "none",
     }
     _print_lines(lines)
+
+
+def print_difference(found: "Difference") -> None:
+    """How alike two indexes are, a line each."""
+    seconds, other = found.seconds
+    lines = {"seconds": f"{seconds}, and {other} in the other", "sample": f"{found.sampled} seconds"}
+    for name, share in found.overlap.items():
+        lines[name] = (
+            f"{share:.0%} of the ten nearest seconds of other videos are the same, "
+            f"{found.overlap_videos[name]:.0%} of their videos"
+        )
+    _print_lines(lines)
+    for path in found.videos_missing:
+        stdout().print(f"missing    {_printable(path)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_estimate(found: "Estimate") -> None:

@@ -549,7 +549,7 @@ def check_info(
     if wanted_checkpoint is not None and found.checkpoint != wanted_checkpoint:
         raise CollectionError(
             f"index {location} was made by checkpoint {found.checkpoint}, not {wanted_checkpoint}; pass the checkpoint "
-            f"that made it with --model, or index the videos again into a new --index"
+            f"that made it with --model, or embed the videos again beside it: visxp index rebuild --model NEW"
         )
     if wanted_dims is not None and dict(wanted_dims) != dict(found.dims):
         raise CollectionError(

@@ -19,7 +19,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,31 @@ def open_edge_store(path: Path, *, checkpoint: str | None, create: Mapping[str, 
     except BaseException:
         lock.release()
         raise
+
+
+def swap_edge_indexes(path: Path, incoming: Path, outgoing: Path) -> None:
+    """Put one index in the place of another, which goes to a third place; cut short, it can be called again.
+
+    Raises:
+        CollectionError: If one of both is in use, `incoming` is no index, or something lies at `outgoing`.
+    """
+    if not (incoming / _INFO).exists():
+        raise MissingIndexError(f"there is no index at {incoming}; nothing was changed")
+    is_begun = not path.exists()
+    if outgoing.exists() and not is_begun:
+        raise CollectionError(f"{outgoing} is there already, from an earlier swap; remove it, then try again")
+    with ExitStack() as locks:
+        for folder in (incoming, *(() if is_begun else (path,))):
+            lock = _take_lock(folder)
+            locks.callback(lock.release)
+            (folder / _OWNER).unlink()
+        try:
+            if not is_begun:
+                path.rename(outgoing)
+            incoming.rename(path)
+            _sync_directory(path.parent.absolute())
+        except OSError as exc:
+            raise CollectionError(f"index {path} cannot be renamed: {exc}; check its folder's permissions") from exc
 
 
 def _open_locked(

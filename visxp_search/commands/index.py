@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visxp_search.commands.exchange import index_export, index_import
+from visxp_search.commands.rebuild import index_diff, index_rebuild, index_swap
 from visxp_search.commands.shared import (
     DEFAULT_WORKERS,
     DeviceOption,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 app = group("Put videos into an index, and look after it.")
 app.command("verify")(index_verify)
+app.command("rebuild")(index_rebuild)
+app.command("diff")(index_diff)
+app.command("swap")(index_swap)
 app.command("export")(index_export)
 app.command("import")(index_import)
 
