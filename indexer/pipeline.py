@@ -5,6 +5,7 @@ that is stored is never decoded again; the ledger says `done` once all blocks of
 """
 
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -14,8 +15,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from indexer.plan import FoundFile, Refusal, find_files, id_of_unreadable, is_done
-from indexer.worker import BLOCK_SECONDS, Clips, Failed, Finished, Job, Opened, run_worker
+from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path, with_path, without_path
+from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import label_points, read_clustering
 from visxp_search.decode import MediaInfo
@@ -83,7 +84,13 @@ class AddReport:
 
 
 def add_files(
-    store: Store, embedder: Embedder, paths: Sequence[Path], *, workers: int = 2, progress: Progress | None = None
+    store: Store,
+    embedder: Embedder,
+    paths: Sequence[Path],
+    *,
+    workers: int = 2,
+    limits: WorkerLimits | None = None,
+    progress: Progress | None = None,
 ) -> AddReport:
     """Index files and folders; what is done is skipped, what was begun is completed.
 
@@ -94,14 +101,16 @@ def add_files(
         embedder: makes the embeddings.
         paths: files and folders; folders are walked recursively.
         workers: decoding processes.
+        limits: what one file may cost; defaults to `WorkerLimits()`.
         progress: told what happens.
 
     Raises:
         CollectionError: If the store fails.
     """
+    limits = limits or WorkerLimits()
     run = _Run(store, embedder, progress or Silent())
     queue = run.plan(paths)
-    pool = [_Worker() for _ in range(min(workers, len(queue)))]
+    pool = [_Worker(limits) for _ in range(min(workers, len(queue)))]
     try:
         while queue or any(worker.file for worker in pool):
             for worker in pool:
@@ -109,10 +118,13 @@ def add_files(
                     worker.begin(queue.popleft(), embedder)
             busy = {worker.pipe: worker for worker in pool if worker.file is not None}
             started = time.perf_counter()
-            ready = wait(list(busy))
+            ready = wait(list(busy), timeout=min(worker.seconds_left() for worker in busy.values()))
             run.report.stage_seconds["wait"] += time.perf_counter() - started
-            for pipe in ready:
-                run.handle(busy[pipe])  # type: ignore[index]
+            for pipe, worker in busy.items():
+                if pipe in ready:
+                    run.handle(worker, worker.receive())
+                elif worker.seconds_left() <= 0:
+                    run.handle(worker, worker.give_up())
             run.settle()
     finally:
         for worker in pool:
@@ -128,23 +140,27 @@ SETTLE_SECONDS = 20.0
 class _Worker:
     """The parent's end of one decoding process."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: WorkerLimits) -> None:
         self.file: FoundFile | None = None
         self.record: VideoRecord | None = None
+        self._limits = limits
+        self._n_seconds = 0
+        self._began_at = self._heard_at = 0.0
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=run_worker, args=(theirs,), daemon=True)
+        self.process = context.Process(target=run_worker, args=(theirs, self._limits), daemon=True)
         self.process.start()
         theirs.close()
 
     def begin(self, file: FoundFile, embedder: Embedder) -> None:
         if not self.process.is_alive():  # it died between files: that is no fault of this one
-            self.pipe.close()
-            self._start()
+            self._restart()
         self.file = file
+        self._n_seconds = 0
+        self._began_at = self._heard_at = time.monotonic()
         self.send(Job(file.path, frame_size=embedder.frame_size, sample_rate_hz=embedder.sample_rate_hz))
 
     def send(self, message: Job | int | None) -> None:
@@ -152,17 +168,43 @@ class _Worker:
         with suppress(BrokenPipeError):
             self.pipe.send(message)
 
-    def receive(self) -> Opened | Clips | Finished | Failed:
+    def receive(self) -> Alive | Opened | Clips | Finished | Failed:
         """The next message; a process that died is a failed file, and is replaced."""
         try:
-            message: Opened | Clips | Finished | Failed = self.pipe.recv()
-            return message
+            message: Alive | Opened | Clips | Finished | Failed = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            code = self.process.exitcode
-            self.pipe.close()
-            self._start()
-            return Failed(None, f"the decoder died of it (exit code {code}); the file may be damaged")
+            how = _how_it_ended(self.process.exitcode)
+            self._restart()
+            return Failed(None, f"the decoder died of it ({how}); the file may be damaged")
+        self._heard_at = time.monotonic()
+        if isinstance(message, Opened):
+            self._n_seconds = message.info.n_seconds
+        return message
+
+    def seconds_left(self) -> float:
+        """Time until the file has used up what it may."""
+        now = time.monotonic()
+        return min(self._heard_at + self._limits.stall_seconds, self._began_at + self._allowed_seconds()) - now
+
+    def give_up(self) -> Failed:
+        """Kill the process, which has taken too long for its file, and start another."""
+        silent, whole = time.monotonic() - self._heard_at, self._allowed_seconds()
+        if silent >= self._limits.stall_seconds:
+            reason = f"the decoder was stopped: not one packet was read in {silent:.0f} s"
+        else:
+            reason = f"the decoder was stopped: it took {whole:.0f} s, the most that a file of this length may"
+        self.process.kill()
+        self.process.join()
+        self._restart()
+        return Failed(None, f"{reason}; the file may be damaged")
+
+    def _allowed_seconds(self) -> float:
+        return self._limits.allowed_seconds(n_bytes=self.file.size if self.file else 0, n_seconds=self._n_seconds)
+
+    def _restart(self) -> None:
+        self.pipe.close()
+        self._start()
 
     def end(self) -> None:
         self.file = self.record = None
@@ -183,30 +225,28 @@ class _Run:
         self.report = AddReport()
         self.clustering = read_clustering(store)
         self.records = {record.video_id: record for record in store.videos()}
-        self.by_path = {path: record for record in self.records.values() for path in record.paths}
+        self.by_path = records_by_path(self.records.values())
         self.in_work: set[str] = set()
         self.unsettled: list[str] = []
         self.settled_at = time.monotonic()
 
     def plan(self, paths: Iterable[Path]) -> deque[FoundFile]:
         """The files that need work; refusals are reported at once."""
-        queue: deque[FoundFile] = deque()
-        for item in find_files(paths):
-            if isinstance(item, Refusal):
-                self._fail(item.path, item.reason)
-            elif is_done(item, self.by_path):
-                self.report.skipped += 1
-            else:
-                self.progress.found(item.path, item.size)
-                queue.append(item)
-        return queue
+        plan = make_plan(paths, self.records.values())
+        for refusal in plan.refusals:
+            self._fail(refusal.path, refusal.reason)
+        self.report.skipped += plan.n_done
+        for file in plan.files:
+            self.progress.found(file.path, file.size)
+        return deque(plan.files)
 
-    def handle(self, worker: _Worker) -> None:
+    def handle(self, worker: _Worker, message: Alive | Opened | Clips | Finished | Failed) -> None:
         """Act on one message of a worker."""
-        message = worker.receive()
         file = worker.file
         if file is None:
             raise AssertionError("a message came from a worker without a file")
+        if isinstance(message, Alive):
+            return
         if isinstance(message, Opened):
             self._opened(worker, file, message)
         elif isinstance(message, Clips):
@@ -224,13 +264,13 @@ class _Run:
             if known is not None:
                 self.report.duplicates += str(file.path) not in known.paths
                 self.report.skipped += str(file.path) in known.paths
-                self._write_record(_with_path(known, file))
+                self._write_record(with_path(known, file))
             self._release_path(file, keep=message.video_id)
             self.progress.finished(file.path)
             worker.end()
             return
         record = replace(
-            _with_path(known or VideoRecord(message.video_id, ()), file),
+            with_path(known or VideoRecord(message.video_id, ()), file),
             status=PENDING,
             kind=message.info.kind,
             duration_seconds=message.info.duration_seconds,
@@ -295,13 +335,20 @@ class _Run:
         self._leave(worker, file)
 
     def _failed(self, worker: _Worker, file: FoundFile, message: Failed) -> None:
+        old = self.by_path.get(str(file.path))
+        if message.video_id is None and worker.record is None and old is not None and old.status == DONE:
+            self._fail(
+                file.path, message.reason
+            )  # not readable now: no proof that what is indexed is not there any more
+            self._leave(worker, file)
+            return
         known = worker.record
         video_id = known.video_id if known else message.video_id or id_of_unreadable(file.path)
         before = self.records.get(video_id) or VideoRecord(video_id, ())
         stored = self.store.seconds_of(video_id) if known else []
         self._write_record(
             replace(
-                _with_path(before, file),
+                with_path(before, file),
                 status=FAILED,
                 error=message.reason,
                 seconds_done=len(stored),
@@ -341,11 +388,9 @@ class _Run:
         path = str(file.path)
         old = self.by_path.get(path)
         if old is not None and old.video_id != keep:
-            current = self.records[old.video_id]
-            others = tuple(other for other in current.paths if other != path)
-            if others:
-                stats = {other: stat for other, stat in current.stats.items() if other != path}
-                self._write_record(replace(current, paths=others, stats=stats))
+            current = without_path(self.records[old.video_id], path)
+            if current.paths:
+                self._write_record(current)
             else:
                 self.store.delete_video(old.video_id)
                 del self.records[old.video_id]
@@ -353,10 +398,13 @@ class _Run:
         self.by_path[path] = self.records[keep]
 
 
-def _with_path(record: VideoRecord, file: FoundFile) -> VideoRecord:
-    path = str(file.path)
-    paths = record.paths if path in record.paths else (*record.paths, path)
-    return replace(record, paths=paths, stats={**record.stats, path: [file.size, file.mtime_ns]})
+def _how_it_ended(exit_code: int | None) -> str:
+    """The end of a process in words."""
+    if exit_code is None or exit_code >= 0:
+        return f"exit code {exit_code}"
+    if exit_code == -signal.SIGKILL:
+        return "SIGKILL, perhaps because memory ran out"
+    return signal.Signals(-exit_code).name
 
 
 def _first_missing_block(stored: set[int]) -> int:

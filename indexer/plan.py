@@ -7,10 +7,10 @@ time under each path, so a file that has not changed is recognised without being
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visxp_search.store import DONE, VideoRecord
+from visxp_search.store import DONE, FAILED, VideoRecord
 
 MEDIA_SUFFIXES = frozenset(
     f".{name}"
@@ -65,14 +65,70 @@ def find_files(paths: Iterable[Path]) -> Iterator[FoundFile | Refusal]:
                 yield item
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run over some paths has to do.
+
+    Attributes:
+        files: those that need work.
+        n_done: files that are indexed already and have not changed.
+        refusals: what cannot be indexed.
+    """
+
+    files: tuple[FoundFile, ...]
+    n_done: int
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the files that need work."""
+        return sum(file.size for file in self.files)
+
+
+def make_plan(paths: Iterable[Path], records: Iterable[VideoRecord]) -> Plan:
+    """Compare what is on the disk with what the ledger says; no file is read."""
+    by_path = records_by_path(records)
+    files, refusals, n_done = [], [], 0
+    for item in find_files(paths):
+        if isinstance(item, Refusal):
+            refusals.append(item)
+        elif is_done(item, by_path):
+            n_done += 1
+        else:
+            files.append(item)
+    return Plan(tuple(files), n_done, tuple(refusals))
+
+
+def records_by_path(records: Iterable[VideoRecord]) -> dict[str, VideoRecord]:
+    """The ledger by path."""
+    return {path: record for record in records for path in record.paths}
+
+
+def failed_paths(records: Iterable[VideoRecord]) -> list[Path]:
+    """One path of each video that failed, sorted."""
+    return sorted(Path(record.paths[0]) for record in records if record.status == FAILED and record.paths)
+
+
+def with_path(record: VideoRecord, file: FoundFile) -> VideoRecord:
+    """The ledger entry with one more path, or with new facts of a path it has."""
+    path = str(file.path)
+    paths = record.paths if path in record.paths else (*record.paths, path)
+    return replace(record, paths=paths, stats={**record.stats, path: [file.size, file.mtime_ns]})
+
+
+def without_path(record: VideoRecord, path: str) -> VideoRecord:
+    """The ledger entry without one of its paths."""
+    return replace(
+        record,
+        paths=tuple(other for other in record.paths if other != path),
+        stats={other: stat for other, stat in record.stats.items() if other != path},
+    )
+
+
 def is_done(file: FoundFile, records_by_path: Mapping[str, VideoRecord]) -> bool:
     """Whether the ledger says that exactly this file, unchanged, is indexed to its end."""
     record = records_by_path.get(str(file.path))
-    return (
-        record is not None
-        and record.status == DONE
-        and list(record.stats.get(str(file.path), ())) == [file.size, file.mtime_ns]
-    )
+    return record is not None and record.status == DONE and record.has_seen(file.path, file.size, file.mtime_ns)
 
 
 def id_of_unreadable(path: Path) -> str:

@@ -3,29 +3,65 @@
 The parent and a worker talk over one pipe, in this order for each file:
 
     parent -> Job(path)
+    worker -> Alive() ...                         at any time: it reads on
     worker -> Opened(video id, media facts)       or Failed(reason)
     parent -> first second wanted, or None to skip the file
     worker -> Clips(block) ...                    blocks of `BLOCK_SECONDS`, aligned to multiples of it
     worker -> Finished(complaint)                 or Failed(reason)
 
 A pipe holds little, so a worker waits while the parent is busy: memory stays flat however long the video.
+
+A hostile file costs itself only: the worker limits its own memory, the parent kills it when it is silent or takes too
+long, and a worker that dies is a failed file.
 """
 
 import logging
+import resource
 import signal
+import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from visxp_search.clips import Clip
-from visxp_search.decode import ClipReader, MediaInfo, decode_clips, probe
+from visxp_search.clips import Clip, format_bytes
+from visxp_search.decode import ClipReader, DecodeLimits, MediaInfo, decode_clips, probe
 from visxp_search.errors import DecodeError
 from visxp_search.store import hash_file
 
 BLOCK_SECONDS = 32
 """Seconds that are decoded, embedded and stored together. Blocks begin at multiples of it, so that a second is always
 embedded in the same company and an interrupted run ends with the same bits as an undisturbed one."""
+
+
+PULSE_SECONDS = 1.0
+"""A worker that reads on says so this often."""
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """What one file may cost; a file that asks for more fails, and the run goes on.
+
+    Attributes:
+        memory_bytes: address space of a decoding process, beyond what it has when it starts (on Linux).
+        stall_seconds: longest time in which not one more packet, or MiB to hash, is read.
+        file_seconds: time for any file, to which come
+        seconds_per_byte: for each byte of it, as all of them are read, and
+        seconds_per_second: for each second it has; it includes waiting for the encoders.
+        decode: pixels and seconds, see `DecodeLimits`.
+    """
+
+    memory_bytes: int = 4 * 2**30
+    stall_seconds: float = 300.0
+    file_seconds: float = 600.0
+    seconds_per_byte: float = 1e-6
+    seconds_per_second: float = 60.0
+    decode: DecodeLimits = field(default_factory=DecodeLimits)
+
+    def allowed_seconds(self, *, n_bytes: int, n_seconds: int) -> float:
+        """Longest time for a file."""
+        return self.file_seconds + self.seconds_per_byte * n_bytes + self.seconds_per_second * n_seconds
 
 
 @dataclass(frozen=True)
@@ -35,6 +71,11 @@ class Job:
     path: Path
     frame_size: int
     sample_rate_hz: int
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The file is being read."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +108,51 @@ class Failed:
     reason: str
 
 
-def run_worker(pipe: Connection) -> None:
+def run_worker(pipe: Connection, limits: WorkerLimits) -> None:
     """Serve jobs until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     logging.disable(logging.WARNING)
+    _limit_process(limits.memory_bytes)
+    limits = replace(limits, decode=replace(limits.decode, on_packet=_Pulse(pipe)))
     while True:
         try:
             job = pipe.recv()
         except EOFError:
             return
         try:
-            _serve(pipe, job)
+            _serve(pipe, job, limits)
         except BrokenPipeError:
             return
 
 
-def _serve(pipe: Connection, job: Job) -> None:
+def _limit_process(memory_bytes: int) -> None:
+    """Limit what this process may allocate from now on, and leave no memory dump when it dies."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # elsewhere the kernel knows no such limit
+        n_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        allowed = n_pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+
+
+class _Pulse:
+    """Tells the parent now and then that the file is being read; called as often as one likes."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._told_at = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= PULSE_SECONDS:
+            self._told_at = now
+            self._pipe.send(Alive())
+
+
+def _serve(pipe: Connection, job: Job, limits: WorkerLimits) -> None:
     video_id = None
     try:
-        video_id = hash_file(job.path)
-        info = probe(job.path)
+        video_id = hash_file(job.path, on_block=limits.decode.on_packet)
+        info = probe(job.path, limits=limits.decode)
         if info.kind == "image":
             raise DecodeError(f"{job.path} is a picture; only videos and sounds are indexed")
         pipe.send(Opened(video_id, info))
@@ -94,13 +160,20 @@ def _serve(pipe: Connection, job: Job) -> None:
         if first is None:
             return
         with decode_clips(
-            job.path, frame_size=job.frame_size, sample_rate_hz=job.sample_rate_hz, start_second=first
+            job.path,
+            frame_size=job.frame_size,
+            sample_rate_hz=job.sample_rate_hz,
+            start_second=first,
+            limits=limits.decode,
         ) as reader:
             for block in _blocks(reader):
                 pipe.send(Clips(block))
             pipe.send(Finished(reader.complaint))
     except DecodeError as exc:
         pipe.send(Failed(video_id, str(exc)))
+    except MemoryError:
+        allowed = format_bytes(limits.memory_bytes)
+        pipe.send(Failed(video_id, f"needs more than {allowed} of memory to decode; allowed by WorkerLimits"))
     except OSError as exc:
         if isinstance(exc, BrokenPipeError):
             raise

@@ -369,7 +369,7 @@ def test_unannounced_streams_end_reading_without_error(tmp_path: Path) -> None:
 
     with av.open(str(path)) as container:
         video = container.streams.video[0]
-        packets = list(read_packets(Stumbling(), video))  # type: ignore[arg-type]
+        packets = list(read_packets(Stumbling(), video, limits=DecodeLimits()))  # type: ignore[arg-type]
     assert len(packets) == 25
 
 

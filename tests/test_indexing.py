@@ -17,35 +17,19 @@ from indexer import pipeline
 from indexer.pipeline import AddReport, add_files
 from indexer.plan import FoundFile, Refusal, find_files
 from tests.conftest import RATE, make_film, write_film
+from tests.indexes import contents_of, open_index_of
 from tests.media import truncate
 from visxp_search.l3net import L3NetEmbedder
 from visxp_search.render import write_audio, write_video
-from visxp_search.store import DONE, FAILED, PENDING, Store, open_store
+from visxp_search.store import DONE, FAILED, PENDING, Store
 
 
 @pytest.fixture
 def store(index_folder: Path, tiny_embedder: L3NetEmbedder) -> Iterator[Store]:
     """A new embedded index of the tiny checkpoint."""
-    store = _open(index_folder, tiny_embedder)
+    store = open_index_of(index_folder, tiny_embedder)
     yield store
     store.close()
-
-
-def _open(folder: Path, embedder: L3NetEmbedder) -> Store:
-    dims = {name: spec.length for name, spec in embedder.specs.items()}
-    return open_store(folder, checkpoint=embedder.checkpoint_id, create=dims)
-
-
-def _contents(store: Store) -> dict[tuple[str, int], tuple[dict[str, object], dict[str, list[float]]]]:
-    """All points: (video id, second) -> (payload, vectors as exact lists)."""
-    names = tuple(store.info.dims)
-    return {
-        (point.video_id, point.second): (
-            dict(point.payload),
-            {name: vector.tolist() for name, vector in sorted(point.vectors.items())},
-        )
-        for point in store.seconds(with_vectors=names)
-    }
 
 
 def _add(store: Store, embedder: L3NetEmbedder, *paths: Path, workers: int = 2) -> AddReport:
@@ -75,10 +59,10 @@ def test_every_second_is_stored_with_what_it_has(store: Store, tiny_embedder: L3
 def test_indexing_twice_changes_nothing(store: Store, tiny_embedder: L3NetEmbedder, films: Path) -> None:
     """The second run skips everything and the points are the same."""
     _add(store, tiny_embedder, films)
-    before = _contents(store)
+    before = contents_of(store)
     report = _add(store, tiny_embedder, films)
     assert (report.indexed, report.skipped, report.seconds) == (0, 4, 0)
-    assert _contents(store) == before
+    assert contents_of(store) == before
 
 
 def test_one_or_two_workers_give_the_same_bits(
@@ -86,9 +70,9 @@ def test_one_or_two_workers_give_the_same_bits(
 ) -> None:
     """The order in which files are read does not reach the embeddings."""
     _add(store, tiny_embedder, films, workers=1)
-    other = _open(index_folder.with_name("other"), tiny_embedder)
+    other = open_index_of(index_folder.with_name("other"), tiny_embedder)
     _add(other, tiny_embedder, films, workers=2)
-    assert _contents(other) == _contents(store)
+    assert contents_of(other) == contents_of(store)
     other.close()
 
 
@@ -198,7 +182,7 @@ def test_a_worker_that_dies_costs_at_most_its_file(
 def test_what_was_begun_is_completed(store: Store, tiny_embedder: L3NetEmbedder, films: Path) -> None:
     """A video with some blocks missing gets exactly those, bit for bit as in one go."""
     _add(store, tiny_embedder, films / "long.mp4")
-    whole = _contents(store)
+    whole = contents_of(store)
     record = next(store.videos())
     points = store.seconds_of(record.video_id, with_vectors=("visual", "audio", "joint"))
     store.delete_seconds(record.video_id)
@@ -206,7 +190,7 @@ def test_what_was_begun_is_completed(store: Store, tiny_embedder: L3NetEmbedder,
     store.upsert_videos([replace(record, status=PENDING)])
     report = _add(store, tiny_embedder, films / "long.mp4")
     assert report.seconds == 8  # the second block, [32, 40), anew
-    assert _contents(store) == whole
+    assert contents_of(store) == whole
 
 
 def test_killed_in_the_middle_and_run_again(
@@ -215,9 +199,9 @@ def test_killed_in_the_middle_and_run_again(
     """After kill -9 and another run, ids, payloads and vectors equal those of an undisturbed run."""
     for seed in range(6):
         write_film(tmp_path / f"film{seed}.mp4", seed=20 + seed, n_seconds=40)
-    undisturbed = _open(index_folder.with_name("undisturbed"), tiny_embedder)
+    undisturbed = open_index_of(index_folder.with_name("undisturbed"), tiny_embedder)
     _add(undisturbed, tiny_embedder, tmp_path)
-    wanted = _contents(undisturbed)
+    wanted = contents_of(undisturbed)
     undisturbed.close()
 
     command = [sys.executable, "-m", "visxp_search.cli", "index", "add", str(tmp_path)]
@@ -234,8 +218,8 @@ def test_killed_in_the_middle_and_run_again(
     assert kills
     last = subprocess.run(command, capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
-    again = _open(index_folder, tiny_embedder)
-    assert _contents(again) == wanted
+    again = open_index_of(index_folder, tiny_embedder)
+    assert contents_of(again) == wanted
     assert again.count_videos(DONE) == 6
     again.close()
 
@@ -257,7 +241,7 @@ def test_interrupted_and_run_again(
     assert "Traceback" not in errors
     assert "run the same command again" in errors
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    store = _open(index_folder, tiny_embedder)
+    store = open_index_of(index_folder, tiny_embedder)
     assert store.count() == 160
     store.close()
 

@@ -10,9 +10,9 @@
 The command line and the page are thin layers over this file.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,8 +25,11 @@ import numpy.typing as npt
 
 from visxp_search.clips import Clip
 from visxp_search.embed import IMPORTED_PREFIX, Embedder, Embeddings, ImportedFeatures, load_embedder
-from visxp_search.errors import DecodeError, UsageError
+from visxp_search.errors import DecodeError, MissingIndexError, UsageError
 from visxp_search.evaluate import Judgement, Report, evaluate, read_judgements
+from visxp_search.facts import IndexFacts as IndexFacts
+from visxp_search.facts import collect_facts as collect_facts
+from visxp_search.facts import find_video as find_video
 from visxp_search.filters import Scope, make_filter
 from visxp_search.queries import (
     Query,
@@ -44,7 +47,10 @@ from visxp_search.sequences import find_sequences
 from visxp_search.store import Filter, Store, VideoRecord, check_info, open_store
 
 if TYPE_CHECKING:
+    from indexer.estimate import Estimate
+    from indexer.estimate import Progress as StepProgress
     from indexer.pipeline import AddReport, Progress
+    from indexer.verify import Drift
     from visxp_search.absent import AbsentReport
 
 
@@ -59,33 +65,6 @@ class SearchResults(Sequence[Moment]):
 
     def __getitem__(self, item: Any) -> Any:
         return self.results.moments[item]
-
-
-@dataclass(frozen=True)
-class IndexFacts:
-    """What an index holds.
-
-    Attributes:
-        location: directory or URL.
-        checkpoint: id of the checkpoint that made it.
-        dims: named vector -> length.
-        videos: status -> number of videos.
-        seconds: stored seconds.
-        seconds_expected: seconds that all known videos have.
-        flags: flag -> number of seconds that carry it.
-        clusters: different values of the payload `cluster`.
-        clusters_of: whose they are: the `archive`'s own, or those that the `checkpoint` learned in training.
-    """
-
-    location: str
-    checkpoint: str
-    dims: dict[str, int]
-    videos: dict[str, int]
-    seconds: int
-    seconds_expected: int
-    flags: dict[str, int]
-    clusters: int
-    clusters_of: str
 
 
 def open_index(
@@ -124,6 +103,70 @@ def open_index(
     return Index(store, embedder)
 
 
+def estimate_add(
+    location: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    model: str | Path | None = None,
+    device: str | None = None,
+    workers: int = 2,
+    progress: "StepProgress" = lambda what, done, total: None,
+) -> "Estimate":
+    """What `Index.add` would do: how much, how long and how large, measured on a sample; makes and changes no index.
+
+    Raises:
+        CheckpointError: If the model cannot be loaded.
+        CollectionError: If there is an index and it cannot be opened, is in use, or belongs to another checkpoint.
+    """
+    from indexer.estimate import estimate
+    from indexer.plan import make_plan
+
+    embedder = load_embedder(model, device=device)
+    try:
+        with closing(open_store(location, checkpoint=embedder.checkpoint_id)) as store:
+            records = list(store.videos())
+    except MissingIndexError:
+        records = []
+    plan = make_plan([Path(path) for path in paths], records)
+    return estimate(plan, embedder, workers=workers, progress=progress)
+
+
+def watch_index(
+    location: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    model: str | Path | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> None:
+    """Keep an index like some files and folders until Ctrl-C; it is open only while there is work.
+
+    Args:
+        location: see `open_index`; it is made if it does not exist.
+        paths: files and folders.
+        model: see `open_index`.
+        device: see `open_index`.
+        options: those of `indexer.watch.watch_folders`.
+
+    Raises:
+        CheckpointError: If the model cannot be loaded.
+        CollectionError: If the index cannot be opened or fails; one in use is tried again.
+        UsageError: If a path is not there.
+    """
+    from indexer.watch import watch_folders
+
+    for path in paths:
+        if not Path(path).exists():
+            raise UsageError(f"{path}: there is no such file or folder to watch")
+    embedder = load_embedder(model, device=device)
+    dims = {name: spec.length for name, spec in embedder.specs.items()}
+
+    def open_again() -> Store:
+        return open_store(location, checkpoint=embedder.checkpoint_id, create=dims)
+
+    watch_folders(open_again, embedder, [Path(path) for path in paths], **options)
+
+
 class Index:
     """An open index with the embedder that made it; a context manager."""
 
@@ -151,6 +194,18 @@ class Index:
         from indexer.pipeline import add_files
 
         return add_files(self.store, self.embedder, [Path(path) for path in paths], workers=workers, progress=progress)
+
+    def retry(self, *, workers: int = 2, progress: "Progress | None" = None) -> "AddReport":
+        """Index again what failed, and nothing else; see `add`."""
+        from indexer.plan import failed_paths
+
+        return self.add(failed_paths(self.store.videos()), workers=workers, progress=progress)
+
+    def repair(self, drifts: Sequence["Drift"], *, workers: int = 2, progress: "Progress | None" = None) -> "AddReport":
+        """Mend what `indexer.verify.find_drift` found, and index again what that takes."""
+        from indexer.verify import repair_drift
+
+        return self.add(repair_drift(self.store, drifts), workers=workers, progress=progress)
 
     def search_clip(
         self,
@@ -379,50 +434,6 @@ def _lines_of(path: Path) -> list[Path]:
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path} cannot be read as a list of files ({exc})") from exc
     return [path.parent / line.strip() for line in lines if line.strip()]
-
-
-def find_video(store: Store, text: str) -> VideoRecord:
-    """The video with this id, this path, a unique start of its id, or a unique file name.
-
-    Raises:
-        UsageError: If there is none, or several.
-    """
-    exact = store.video(text)
-    if exact is not None:
-        return exact
-    absolute = str(Path(text).absolute())
-    records = list(store.videos())
-    for matches in (
-        [record for record in records if absolute in record.paths],
-        [record for record in records if len(text) >= 4 and record.video_id.startswith(text)],
-        [record for record in records if any(Path(path).name == text for path in record.paths)],
-    ):
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            names = ", ".join(record.video_id for record in matches[:5])
-            raise UsageError(f"{text!r} means {len(matches)} videos ({names}); give more of the id, or the path")
-    raise UsageError(f"no indexed video has the id, path or name {text!r}; see: visxp index ls")
-
-
-def collect_facts(store: Store) -> IndexFacts:
-    """What an index holds."""
-    statuses: Counter[str] = Counter()
-    expected = 0
-    for record in store.videos():
-        statuses[record.status] += 1
-        expected += record.seconds_expected
-    return IndexFacts(
-        location=store.location,
-        checkpoint=store.info.checkpoint,
-        dims=dict(store.info.dims),
-        videos=dict(statuses),
-        seconds=store.count(),
-        seconds_expected=expected,
-        flags={str(flag): number for flag, number in store.facet("flags").items()},
-        clusters=len(store.facet("cluster")),
-        clusters_of="archive" if store.read_document("clusters") is not None else "checkpoint",
-    )
 
 
 def embed_files(

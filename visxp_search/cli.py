@@ -13,6 +13,7 @@ import typer
 
 from visxp_search.commands import clusters, index, search, train
 from visxp_search.commands.demo import demo
+from visxp_search.commands.doctor import doctor
 from visxp_search.commands.embed import embed
 from visxp_search.commands.export import export
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
@@ -28,6 +29,7 @@ app.command("embed")(embed)
 app.command("export")(export)
 app.command("ui")(ui)
 app.command("demo")(demo)
+app.command("doctor")(doctor)
 
 EXTRA_OF = {
     **dict.fromkeys(("fastapi", "gradio", "starlette", "uvicorn"), "web"),

@@ -163,6 +163,24 @@ def format_time(seconds: float) -> str:
     return f"{text}.{tenth}" if tenth else text
 
 
+def format_span(seconds: float) -> str:
+    """A length of time in the unit that people would use: `40 s`, `12 min`, `5.3 h`, `12 days`."""
+    for unit, size, from_size in (("days", 86_400, 2), ("h", 3600, 1.5), ("min", 60, 2)):
+        if seconds >= size * from_size:
+            number = seconds / size
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def format_bytes(n_bytes: float) -> str:
+    """A size in powers of 1000: `512 B`, `3.4 MB`, `37 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.1f} {unit}" if n_bytes < 10 and unit != "B" else f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
 def stack_frames(clips: Sequence[Clip]) -> npt.NDArray[np.uint8]:
     """(B, 3, S, S) uint8 of the clips that have a picture worth a vector, in order; B >= 1."""
     return np.stack([clip.frame for clip in clips if clip.frame is not None and clip.has_visual])

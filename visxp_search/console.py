@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,13 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from visxp_search.api import IndexFacts
 from visxp_search.clips import format_time
 from visxp_search.demo.run import DemoOutcome
 from visxp_search.evaluate import Report
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch
-from visxp_search.store import VideoRecord
+from visxp_search.terminal import say as say
+from visxp_search.terminal import stdout
 
 if TYPE_CHECKING:
     from visxp_search.absent import AbsentReport
@@ -55,6 +55,7 @@ class IndexProgress:
         self.tasks: dict[Path, TaskID] = {}
         self.sizes: dict[Path, int] = {}
         self.seconds: dict[Path, list[int]] = {}
+        self.total = self.done = 0
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -68,7 +69,8 @@ class IndexProgress:
     def found(self, path: Path, size: int) -> None:
         """Count the file into the whole."""
         self.sizes[path] = max(size, 1)
-        self.bars.update(self.overall, total=sum(self.sizes.values()), visible=True)
+        self.total += self.sizes[path]
+        self.bars.update(self.overall, total=self.total, visible=True)
 
     def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
         """Show a bar for the file."""
@@ -86,8 +88,8 @@ class IndexProgress:
         """Take the file's bar away."""
         if path in self.tasks:
             self.bars.remove_task(self.tasks.pop(path))
-        done, total = self.seconds.get(path, (0, 0))
-        self.seconds[path] = [1, 1]
+        done, total = self.seconds.pop(path, (0, 0))
+        self.done += self.sizes.pop(path, 0)
         self._advance_whole()
         if total and not self.console.is_terminal:
             self.console.print(f"{path}: {done} of {total} s", markup=False, highlight=False, soft_wrap=True)
@@ -98,12 +100,12 @@ class IndexProgress:
         self.console.print(f"[red]failed[/red] {escape(str(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
 
     def _advance_whole(self) -> None:
-        done = sum(
+        begun = sum(
             self.sizes[path] * min(1.0, stored / total)
             for path, (stored, total) in self.seconds.items()
             if path in self.sizes
         )
-        self.bars.update(self.overall, completed=done)
+        self.bars.update(self.overall, completed=self.done + begun)
 
 
 class StepProgress:
@@ -166,7 +168,7 @@ def print_moments(results: Results, *, explain: bool = False) -> None:
     table.add_column("video, remarks", overflow="fold")
     for rank, moment in enumerate(results.moments, start=1):
         table.add_row(str(rank), *_moment_cells(moment))
-    _stdout().print(table)
+    stdout().print(table)
     if explain:
         for rank, moment in enumerate(results.moments, start=1):
             _print_timelines(rank, moment, first_second=int(results.query.origin.get("start", 0)))
@@ -187,7 +189,7 @@ def print_saved(searches: Sequence[SavedSearch]) -> None:
         origin = saved.query.origin
         what = f"{saved.query.kind} {origin.get('path', origin.get('video_id', ''))}"
         table.add_row(escape(saved.name), escape(what), str(len(saved.seen)))
-    _stdout().print(table)
+    stdout().print(table)
 
 
 def print_report(report: Report) -> None:
@@ -202,7 +204,7 @@ def print_report(report: Report) -> None:
         estimates = [values[measure] for values in columns.values()]
         cells = [f"{e.mean:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]" for e in estimates]
         table.add_row(measure, *(escape(cell) for cell in cells))
-    _stdout().print(table)
+    stdout().print(table)
 
 
 def print_absent(report: "AbsentReport") -> None:
@@ -245,53 +247,9 @@ def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
             "-" if second.cluster is None else str(second.cluster),
             {"visual": "picture", "audio": "sound", "joint": "joint space"}.get(second.carried_by, second.carried_by),
         )
-    _stdout().print(table)
+    stdout().print(table)
     if moment.then is not None:
         _print_timelines(rank, moment.then, first_second=0)
-
-
-def print_videos(records: Iterable[VideoRecord]) -> None:
-    """The ledger as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "status", "kind"):
-        table.add_column(name)
-    table.add_column("length", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("path, remarks", overflow="fold")
-    for record in records:
-        remark = f"\n{escape(record.error)}" if record.error else ""
-        table.add_row(
-            record.video_id[:12],
-            record.status,
-            record.kind,
-            format_time(record.duration_seconds),
-            f"{record.seconds_done} of {record.seconds_expected}",
-            "\n".join(escape(path) for path in record.paths) + remark,
-        )
-    _stdout().print(table)
-
-
-CLUSTERS_OF = {
-    "archive": "of this archive (visxp clusters fit)",
-    "checkpoint": "that the checkpoint learned in training (visxp clusters fit makes this archive's own)",
-}
-
-
-def print_facts(facts: IndexFacts) -> None:
-    """What an index holds, a line each."""
-    videos = ", ".join(f"{number} {status}" for status, number in sorted(facts.videos.items())) or "none"
-    hours = facts.seconds / 3600
-    lines = {
-        "index": facts.location,
-        "checkpoint": facts.checkpoint,
-        "vectors": ", ".join(f"{name} {length}" for name, length in facts.dims.items()),
-        "videos": videos,
-        "seconds": f"{facts.seconds} of {facts.seconds_expected} ({hours:.2f} h)",
-        "flags": ", ".join(f"{flag} {number}" for flag, number in sorted(facts.flags.items())) or "none",
-        "clusters": f"{facts.clusters} {CLUSTERS_OF[facts.clusters_of]}" if facts.clusters else "none",
-    }
-    for name, value in lines.items():
-        _stdout().print(f"{name:11}{value}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_demo(outcome: DemoOutcome) -> None:
@@ -312,7 +270,7 @@ def print_demo(outcome: DemoOutcome) -> None:
             f"{moment.score:.2f}" if moment else "-",
             "right" if answer.is_right else f"wrong: {answer.query.kind} was asked for",
         )
-    _stdout().print(table)
+    stdout().print(table)
     n_answers = len(outcome.answers)
     n_right = n_answers - outcome.n_wrong
     program = "visxp" if shutil.which("visxp") else sys.argv[0]
@@ -323,11 +281,6 @@ def print_demo(outcome: DemoOutcome) -> None:
         f"  {program} search clip some.mp4 --start 12 --end 18\n"
         f"  {program} search sound some.wav"
     )
-
-
-def say(text: str) -> None:
-    """A message for a person, on stderr."""
-    print(text, file=sys.stderr)
 
 
 def _moment_cells(moment: Moment) -> list[str]:
@@ -354,8 +307,3 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} %"
-
-
-def _stdout() -> Console:
-    """Tables keep their full width when piped, so that long paths can be read by programs."""
-    return Console() if sys.stdout.isatty() else Console(width=400, no_color=True)

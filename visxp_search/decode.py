@@ -38,6 +38,7 @@ from visxp_search.decode_file import (
     MediaStream,
     check_file,
     choose_streams,
+    find_missing_decoders,
     find_rate,
     find_zero,
     open_media,
@@ -73,6 +74,7 @@ __all__ = [
     "decode_clips",
     "decode_image",
     "decode_waveform",
+    "find_missing_decoders",
     "probe",
     "read_timing",
 ]
@@ -153,7 +155,7 @@ def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -
             limits.check_picture(video.codec_context.width, video.codec_context.height, path=path)
             prepare_decoder(video, limits)
         duration = _find_duration(container, [stream for stream in (video, audio) if stream is not None])
-        width, height = find_shown_size(container, video) if video else (0, 0)
+        width, height = find_shown_size(container, video, limits) if video else (0, 0)
         info = MediaInfo(
             kind="video" if video else "audio",
             container=container.format.name,

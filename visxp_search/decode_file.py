@@ -30,12 +30,21 @@ CONTAINERS = (
     *("ogg", "flac", "mp3", "wav", "w64", "aiff", "caf", "au", "aac", "ac3", "eac3", "amr", "wv"),
 )
 """ffmpeg's names of the containers that are opened; none of them refers to other files, as concat, hls and sdp do."""
+COMMON_CODECS = (
+    *("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"),
+    *("wmv3", "vc1", "ffv1", "theora", "aac", "mp3", "mp2", "ac3", "opus", "vorbis", "flac", "alac", "pcm_s16le"),
+)
+"""What archives are made of, by ffmpeg's names."""
 MAX_READ_ERRORS = 100
 MICROSECONDS = 1_000_000
 
 MediaStream: TypeAlias = VideoStream | AudioStream
 AnyStream = TypeVar("AnyStream", bound=Stream)
 AnyFrame = TypeVar("AnyFrame")
+
+
+def _tell_nobody() -> None:
+    """What happens at each packet if nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class DecodeLimits:
         free_seconds: length that is believed of a file of any size; beyond it
         min_bytes_per_second: every second must be paid for with so many bytes of the file.
         max_sample_rate_hz: of the file's sound.
+        on_packet: called for each packet that is read, a sign of life in what may take long.
     """
 
     max_pixels: int = 8192 * 8192
@@ -55,6 +65,7 @@ class DecodeLimits:
     free_seconds: float = 600
     min_bytes_per_second: float = 1
     max_sample_rate_hz: int = 768_000
+    on_packet: Callable[[], None] = _tell_nobody
 
     def check_seconds(self, seconds: float, *, path: Path, n_bytes: int) -> None:
         """Raise DecodeError if a file of this size may not be this long."""
@@ -100,6 +111,11 @@ class Damage:
             "packets of sound that could not be decoded": self.n_sounds,
         }
         return "; ".join(f"{what}: {count}" for what, count in counts.items() if count)
+
+
+def find_missing_decoders() -> list[str]:
+    """Those of `COMMON_CODECS` that this build of ffmpeg cannot decode."""
+    return [name for name in COMMON_CODECS if name not in av.codecs_available]
 
 
 def check_file(path: Path) -> int:
@@ -186,12 +202,13 @@ def prepare_decoder(stream: MediaStream, limits: DecodeLimits) -> None:
 
 
 def read_packets(
-    container: InputContainer, *streams: AnyStream, damage: Damage | None = None
+    container: InputContainer, *streams: AnyStream, limits: DecodeLimits, damage: Damage | None = None
 ) -> Iterator[Packet[AnyStream]]:
     """Yield the packets of some streams that have a content and are not damaged; read on after errors."""
     for _ in range(MAX_READ_ERRORS):
         try:
             for packet in container.demux(*streams):
+                limits.on_packet()
                 if packet.is_corrupt:
                     if damage:
                         damage.n_packets += 1

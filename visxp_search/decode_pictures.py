@@ -69,7 +69,7 @@ def decode_wanted(
                 if frame.pts - zero in wanted_ticks:
                     yield frame.pts - zero, frame
 
-        for index, packet in enumerate(islice(read_packets(container, video), n_to_read)):
+        for index, packet in enumerate(islice(read_packets(container, video, limits=limits), n_to_read)):
             if actions[index] == SKIP:
                 continue
             if restarts[index]:
@@ -94,7 +94,7 @@ def decode_in_order(path: Path, limits: DecodeLimits, damage: Damage) -> Iterato
         zero, step = find_zero(container, video), max(1, ticks_per_frame(video))
         last = NO_FRAME
         for frame in decode_packets(
-            video.codec_context.decode, read_packets(container, video), on_error=damage.count_picture
+            video.codec_context.decode, read_packets(container, video, limits=limits), on_error=damage.count_picture
         ):
             following = 0 if last == NO_FRAME else last + step
             tick = following if frame.pts is None else frame.pts - zero
@@ -103,9 +103,9 @@ def decode_in_order(path: Path, limits: DecodeLimits, damage: Damage) -> Iterato
                 yield tick, frame
 
 
-def find_shown_size(container: InputContainer, video: VideoStream) -> tuple[int, int]:
+def find_shown_size(container: InputContainer, video: VideoStream, limits: DecodeLimits) -> tuple[int, int]:
     """(width, height) after rotation, which only the first picture tells."""
-    packets = islice(read_packets(container, video), MAX_PROBED_PACKETS)
+    packets = islice(read_packets(container, video, limits=limits), MAX_PROBED_PACKETS)
     first = next(decode_packets(video.codec_context.decode, packets, on_error=Damage().count_picture), None)
     if first is None:
         return video.codec_context.width, video.codec_context.height

@@ -125,7 +125,7 @@ def scan_packets(path: Path, limits: DecodeLimits, *, stop_second: int | None, d
         if video is not None and pictures is not None:
             pictures.default_duration = ticks_per_frame(video)
         start_seconds = start_of(container) / MICROSECONDS
-        for packet in read_packets(container, *streams, damage=damage):
+        for packet in read_packets(container, *streams, limits=limits, damage=damage):
             track = tracks[packet.stream_index]
             track.add(packet)
             if track is pictures:

@@ -33,7 +33,7 @@ def decode_sound(path: Path, limits: DecodeLimits, line: SoundLine, damage: Dama
     """Decode all sound from the file's beginning; yield (second, waveform) for the seconds that have any."""
     with open_sound(path, limits) as (container, audio):
         zero, time_base = find_zero(container, audio), time_base_of(audio)
-        packets = read_packets(container, audio)
+        packets = read_packets(container, audio, limits=limits)
         run: _SoundRun | None = None
         for frame in decode_packets(audio.codec_context.decode, packets, on_error=damage.count_sound):
             if not 0 < frame.sample_rate <= limits.max_sample_rate_hz:

@@ -74,7 +74,9 @@ def decode_stills(
             video.codec_context.flush_buffers()
             frame = _frame_at(
                 decode_packets(
-                    video.codec_context.decode, read_packets(container, video), on_error=Damage().count_picture
+                    video.codec_context.decode,
+                    read_packets(container, video, limits=limits),
+                    on_error=Damage().count_picture,
                 ),
                 ticks,
             )

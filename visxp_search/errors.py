@@ -25,5 +25,13 @@ class CollectionError(VisxpError):
     """An index cannot be opened, belongs to another checkpoint or schema, or is in use."""
 
 
+class MissingIndexError(CollectionError):
+    """There is no index at this place."""
+
+
+class IndexInUseError(CollectionError):
+    """Another process has the index open."""
+
+
 class ExchangeError(VisxpError):
     """What another program wrote cannot be read, or is refused because it could do harm."""

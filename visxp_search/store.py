@@ -11,7 +11,7 @@ The identity of points: a second's id is the UUIDv5 of (video id, second), so st
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,14 +32,22 @@ PENDING, DONE, FAILED = "pending", "done", "failed"
 STATUSES = (PENDING, DONE, FAILED)
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path, *, on_block: Callable[[], None] = lambda: None) -> str:
     """The video id of a file: 32 hexadecimal digits of BLAKE2b over its whole content.
+
+    Args:
+        path: a regular file.
+        on_block: called after each MiB, a sign of life in what may take long.
 
     Raises:
         OSError: If the file cannot be read.
     """
+    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while block := stream.read(2**20):
+            digest.update(block)
+            on_block()
+    return digest.hexdigest()
 
 
 def second_id(video_id: str, second: int) -> str:
@@ -117,6 +125,10 @@ class VideoRecord:
     stats: Mapping[str, Sequence[int]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     vectors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def has_seen(self, path: Path, size: int, mtime_ns: int) -> bool:
+        """Whether the file at a path was of this size and time when it was read."""
+        return list(self.stats.get(str(path), ())) == [size, mtime_ns]
 
 
 @dataclass(frozen=True)
@@ -396,10 +408,13 @@ def video_payload(record: VideoRecord) -> dict[str, Any]:
 
 def video_record(payload: Mapping[str, Any]) -> VideoRecord:
     """The ledger entry of a payload; keys that this version does not know are ignored."""
-    known = {f.name: payload[f.name] for f in fields(VideoRecord) if f.name in payload}
-    known["paths"] = tuple(_path_from_text(path) for path in payload["paths"])
+    known = {name: payload[name] for name in _RECORD_KEYS if name in payload}
+    known["paths"] = tuple([_path_from_text(path) for path in payload["paths"]])
     known["stats"] = {_path_from_text(path): stat for path, stat in payload["stats"].items()}
     return VideoRecord(**known)
+
+
+_RECORD_KEYS = tuple(f.name for f in fields(VideoRecord) if f.name != "vectors")
 
 
 def _path_to_text(path: str) -> str:
@@ -542,7 +557,7 @@ def check_info(
     if wanted_checkpoint is not None and found.checkpoint != wanted_checkpoint:
         raise CollectionError(
             f"index {location} was made by checkpoint {found.checkpoint}, not {wanted_checkpoint}; pass the checkpoint "
-            f"that made it with --model, or index the videos again into a new --index"
+            f"that made it with --model, or embed the videos again beside it: visxp index rebuild --model NEW"
         )
     if wanted_dims is not None and dict(wanted_dims) != dict(found.dims):
         raise CollectionError(

@@ -65,9 +65,7 @@ def stored_point(point_id: object, vectors: object, payload: Mapping[str, Any] |
     """A point from what either engine answers; it may have no vectors (None) or be asked for none ({})."""
     named = vectors if isinstance(vectors, dict) else {}
     return StoredPoint(
-        point_id=str(point_id),
-        vectors={name: np.asarray(vector, dtype=np.float32) for name, vector in named.items()},
-        payload=payload or {},
+        str(point_id), {name: np.asarray(vector, dtype=np.float32) for name, vector in named.items()}, payload or {}
     )
 
 
@@ -311,7 +309,7 @@ class CollectionStore:
 
     def videos(self, status: str | None = None) -> Iterator[VideoRecord]:
         """See `Store.videos`."""
-        for point in _scroll(self._videos, _with_status(status), with_vectors=(), page=1000):
+        for point in _scroll(self._videos, _with_status(status), with_vectors=(), page=4096):
             yield video_record(point.payload)
 
     def count_videos(self, status: str | None = None) -> int:

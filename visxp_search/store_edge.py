@@ -19,7 +19,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import qdrant_edge as edge
 
-from visxp_search.errors import CollectionError
+from visxp_search.errors import CollectionError, IndexInUseError, MissingIndexError
 from visxp_search.store import (
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
@@ -72,6 +72,31 @@ def open_edge_store(path: Path, *, checkpoint: str | None, create: Mapping[str, 
     except BaseException:
         lock.release()
         raise
+
+
+def swap_edge_indexes(path: Path, incoming: Path, outgoing: Path) -> None:
+    """Put one index in the place of another, which goes to a third place; cut short, it can be called again.
+
+    Raises:
+        CollectionError: If one of both is in use, `incoming` is no index, or something lies at `outgoing`.
+    """
+    if not (incoming / _INFO).exists():
+        raise MissingIndexError(f"there is no index at {incoming}; nothing was changed")
+    is_begun = not path.exists()
+    if outgoing.exists() and not is_begun:
+        raise CollectionError(f"{outgoing} is there already, from an earlier swap; remove it, then try again")
+    with ExitStack() as locks:
+        for folder in (incoming, *(() if is_begun else (path,))):
+            lock = _take_lock(folder)
+            locks.callback(lock.release)
+            (folder / _OWNER).unlink()
+        try:
+            if not is_begun:
+                path.rename(outgoing)
+            incoming.rename(path)
+            _sync_directory(path.parent.absolute())
+        except OSError as exc:
+            raise CollectionError(f"index {path} cannot be renamed: {exc}; check its folder's permissions") from exc
 
 
 def _open_locked(
@@ -125,7 +150,7 @@ def _require_index_or_room(path: Path, *, create: bool) -> None:
             f"pass an index, or an empty or new directory, with --index"
         )
     if not create:
-        raise CollectionError(f"there is no index at {path}; make one with `visxp index add`, or pass --index")
+        raise MissingIndexError(f"there is no index at {path}; make one with `visxp index add`, or pass --index")
 
 
 def _create(path: Path, info: CollectionInfo) -> None:
@@ -174,7 +199,7 @@ def _take_lock(path: Path) -> filelock.FileLock:
     try:
         lock.acquire()
     except filelock.Timeout as exc:
-        raise CollectionError(
+        raise IndexInUseError(
             f"index {path} is in use by another visxp process{_owner(path)}; wait until it ends or stop it; "
             f"to use one index from several processes at once, serve it from a Qdrant server (--index http://host:6333)"
         ) from exc

@@ -24,7 +24,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from visxp_search.errors import CollectionError
+from visxp_search.errors import CollectionError, MissingIndexError
 from visxp_search.store import (
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
@@ -107,7 +107,9 @@ def open_client_store(
     info = _read_info(videos, location=location)
     if info is None:
         if create is None:
-            raise CollectionError(f"there is no index at {location}; make one with `visxp index add`, or pass --index")
+            raise MissingIndexError(
+                f"there is no index at {location}; make one with `visxp index add`, or pass --index"
+            )
         info = _create(seconds, videos, new_info(checkpoint, create), location=location)
     check_info(info, wanted_checkpoint=checkpoint, wanted_dims=create, location=location)
     return CollectionStore(

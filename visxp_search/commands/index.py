@@ -1,27 +1,38 @@
 """`visxp index`: put videos into an index, and look after it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visxp_search.commands.exchange import index_export, index_import
+from visxp_search.commands.rebuild import index_diff, index_rebuild, index_swap
 from visxp_search.commands.shared import (
     DEFAULT_WORKERS,
-    EXIT_SOME_FAILED,
     DeviceOption,
     IndexOption,
     JsonOption,
     ModelOption,
     QuietOption,
     WorkersOption,
+    default_index,
     group,
     open_bare_store,
     open_searchable,
     print_json,
+    report_added,
 )
+from visxp_search.commands.upkeep import index_verify
+from visxp_search.errors import UsageError
+
+if TYPE_CHECKING:
+    from indexer.pipeline import AddReport
 
 app = group("Put videos into an index, and look after it.")
+app.command("verify")(index_verify)
+app.command("rebuild")(index_rebuild)
+app.command("diff")(index_diff)
+app.command("swap")(index_swap)
 app.command("export")(index_export)
 app.command("import")(index_import)
 
@@ -33,6 +44,15 @@ def index_add(
     model: ModelOption = None,
     workers: WorkersOption = DEFAULT_WORKERS,
     device: DeviceOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes and how large it gets.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until Ctrl-C: also what is new, changed, moved or deleted later.")
+    ] = False,
+    rest: Annotated[
+        float, typer.Option("--rest", min=0.1, help="With --watch: seconds without a change before a file is read.")
+    ] = 10.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -41,45 +61,126 @@ def index_add(
     What is done is skipped, so the same command goes on after an interruption. A file that fails is reported with its
     reason and the rest goes on (exit code 1).
 
-    Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4`
+    Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4` ·
+    `visxp index add /srv/incoming --watch`
     """
-    from visxp_search.console import IndexProgress, say
+    from visxp_search.console import IndexProgress
 
+    if watch and (dry_run or as_json):
+        raise UsageError("--watch does not end by itself: it goes neither with --dry-run nor with --json")
+    if watch:
+        _watch(paths, index, model, device, workers=workers, rest=rest, quiet=quiet)
+        return
+    if dry_run:
+        _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
+        return
     with (
         open_searchable(index, model, device, create=True) as opened,
         IndexProgress(quiet=quiet or as_json) as progress,
     ):
         report = opened.add(paths, workers=workers, progress=progress)
+    report_added(report, as_json=as_json, quiet=quiet)
+
+
+def _watch(
+    paths: list[Path],
+    index: str | None,
+    model: str | None,
+    device: str | None,
+    *,
+    workers: int,
+    rest: float,
+    quiet: bool,
+) -> None:
+    from visxp_search.api import watch_index
+    from visxp_search.console import IndexProgress, say
+
+    def tell(report: "AddReport", n_forgotten: int) -> None:
+        if not quiet:
+            say(
+                f"{report.indexed} files indexed ({report.seconds} seconds), {report.duplicates} moved or copied, "
+                f"{n_forgotten} deleted, {len(report.failures)} failed; watching"
+            )
+
+    if not quiet:
+        say(f"watching {', '.join(str(path) for path in paths)}; Ctrl-C ends it")
+    with IndexProgress(quiet=quiet) as progress:
+        watch_index(
+            index or default_index(),
+            paths,
+            model=model,
+            device=device,
+            workers=workers,
+            rest_seconds=rest,
+            progress=progress,
+            on_work=tell,
+        )
+    if not quiet:
+        say("no longer watching; what is stored stays")
+
+
+def _say_what_add_would_do(
+    paths: list[Path],
+    index: str | None,
+    model: str | None,
+    device: str | None,
+    *,
+    workers: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from visxp_search.api import estimate_add
+    from visxp_search.console import StepProgress
+    from visxp_search.console_ledger import print_estimate
+
+    location = index or default_index()
+    with StepProgress(quiet=quiet or as_json) as progress:
+        found = estimate_add(location, paths, model=model, device=device, workers=workers, progress=progress)
     if as_json:
-        print_json(
-            {
-                "indexed": report.indexed,
-                "skipped": report.skipped,
-                "duplicates": report.duplicates,
-                "seconds": report.seconds,
-                "failures": [{"path": str(path), "reason": reason} for path, reason in report.failures],
-                "stage_seconds": {stage: round(seconds, 3) for stage, seconds in report.stage_seconds.items()},
-            }
-        )
-    elif not quiet:
-        say(
-            f"{report.indexed} files indexed ({report.seconds} seconds), {report.skipped} were done already, "
-            f"{report.duplicates} duplicates, {len(report.failures)} failed"
-        )
-    if report.failures:
-        raise typer.Exit(EXIT_SOME_FAILED)
+        print_json({"index": location, **vars(found)})
+    else:
+        print_estimate(found)
+
+
+@app.command("retry")
+def index_retry(
+    index: IndexOption = None,
+    model: ModelOption = None,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try again what failed, and nothing else; `visxp index ls --status failed` says what that is.
+
+    Example: `visxp index retry --index tapes.index`
+    """
+    from visxp_search.console import IndexProgress
+
+    with open_searchable(index, model, device) as opened, IndexProgress(quiet=quiet or as_json) as progress:
+        report = opened.retry(workers=workers, progress=progress)
+    report_added(report, as_json=as_json, quiet=quiet)
 
 
 @app.command("ls")
-def index_ls(index: IndexOption = None, as_json: JsonOption = False) -> None:
+def index_ls(
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only those that are `pending`, `done` or `failed`.")
+    ] = None,
+    index: IndexOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the videos of an index, with what failed and why.
 
-    Example: `visxp index ls --index tapes.index --json`
+    Examples: `visxp index ls --index tapes.index --json` · `visxp index ls --status failed`
     """
-    from visxp_search.console import print_videos
+    from visxp_search.console_ledger import print_videos
+    from visxp_search.store import STATUSES
 
+    if status is not None and status not in STATUSES:
+        raise UsageError(f"--status {status} is unknown; choose one of {', '.join(STATUSES)}")
     with open_bare_store(index) as store:
-        records = sorted(store.videos(), key=lambda record: record.paths)
+        records = sorted(store.videos(status), key=lambda record: record.paths)
     if as_json:
         hidden = {"vectors", "stats"}
         print_json([{k: v for k, v in vars(record).items() if k not in hidden} for record in records])
@@ -93,8 +194,8 @@ def index_info(index: IndexOption = None, as_json: JsonOption = False) -> None:
 
     Example: `visxp index info`
     """
-    from visxp_search.api import collect_facts
-    from visxp_search.console import print_facts
+    from visxp_search.console_ledger import print_facts
+    from visxp_search.facts import collect_facts
 
     with open_bare_store(index) as store:
         facts = collect_facts(store)
@@ -114,8 +215,8 @@ def index_rm(
 
     Example: `visxp index rm tape1.mxf`
     """
-    from visxp_search.api import find_video
-    from visxp_search.console import say
+    from visxp_search.facts import find_video
+    from visxp_search.terminal import say
 
     with open_bare_store(index) as store:
         records = [find_video(store, video) for video in videos]

@@ -12,6 +12,7 @@ import typer
 from visxp_search.errors import UsageError
 
 if TYPE_CHECKING:
+    from indexer.pipeline import AddReport
     from visxp_search.api import Index
     from visxp_search.store import Store
 
@@ -94,6 +95,34 @@ def parse_seconds(text: str) -> float:
         UsageError: If it is not understood.
     """
     return float(parse_span(text, None)["start"])
+
+
+def report_added(report: "AddReport", *, as_json: bool, quiet: bool) -> None:
+    """Say what an indexing run did; its failures were said as they came.
+
+    Raises:
+        typer.Exit: If some files failed.
+    """
+    from visxp_search.console import say
+
+    if as_json:
+        print_json(
+            {
+                "indexed": report.indexed,
+                "skipped": report.skipped,
+                "duplicates": report.duplicates,
+                "seconds": report.seconds,
+                "failures": [{"path": str(path), "reason": reason} for path, reason in report.failures],
+                "stage_seconds": {stage: round(seconds, 3) for stage, seconds in report.stage_seconds.items()},
+            }
+        )
+    elif not quiet:
+        say(
+            f"{report.indexed} files indexed ({report.seconds} seconds), {report.skipped} were done already, "
+            f"{report.duplicates} duplicates, {len(report.failures)} failed"
+        )
+    if report.failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def print_json(value: Any) -> None:

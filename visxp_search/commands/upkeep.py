@@ -1,0 +1,82 @@
+"""`visxp index verify`: look after an index that is weeks old."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visxp_search.commands.shared import (
+    DEFAULT_WORKERS,
+    EXIT_SOME_FAILED,
+    DeviceOption,
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    WorkersOption,
+    open_bare_store,
+    open_searchable,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from indexer.verify import Drift
+
+
+def index_verify(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER", help="Where to look for files that moved. Default: folders of known files."),
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is found; may index files again.")] = False,
+    read_all: Annotated[
+        bool, typer.Option("--read-all", help="Read every file and compare its content, not only size and time.")
+    ] = False,
+    index: IndexOption = None,
+    model: ModelOption = None,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find where ledger, stored seconds and files disagree, and mend it with --repair.
+
+    Found are missing and surplus seconds, seconds without a video, and files that changed, moved or vanished. A file
+    whose folder is empty or gone may lie on a disk that is not mounted: it is reported and never forgotten. Exit code
+    1 if something is wrong and was not mended.
+
+    Examples: `visxp index verify` · `visxp index verify /archive --repair`
+    """
+    from indexer.verify import UNREACHABLE, find_drift
+    from visxp_search.console import IndexProgress, StepProgress
+    from visxp_search.console_ledger import print_drifts
+
+    silent = quiet or as_json
+    if not repair:
+        with open_bare_store(index) as store, StepProgress(quiet=silent) as progress:
+            drifts = find_drift(store, folders=folders or (), read_all=read_all, progress=progress)
+        failures: list[tuple[Path, str]] = []
+    else:
+        with open_searchable(index, model, device) as opened:
+            with StepProgress(quiet=silent) as progress:
+                drifts = find_drift(opened.store, folders=folders or (), read_all=read_all, progress=progress)
+            with IndexProgress(quiet=silent) as indexing:
+                failures = opened.repair(drifts, workers=workers, progress=indexing).failures
+    if as_json:
+        print_json(
+            {
+                "drift": [_as_json(drift) for drift in drifts],
+                "repaired": repair,
+                "failures": [{"path": str(path), "reason": reason} for path, reason in failures],
+            }
+        )
+    else:
+        print_drifts(drifts, repaired=repair)
+    left = [drift for drift in drifts if not repair or drift.kind == UNREACHABLE]
+    if left or failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _as_json(drift: "Drift") -> dict[str, object]:
+    values: dict[str, object] = {"kind": drift.kind, "video_id": drift.video_id, "path": drift.path, "what": drift.what}
+    return values if drift.file is None else {**values, "file": str(drift.file.path)}

@@ -1,0 +1,15 @@
+"""The two ways to the terminal: results on stdout, everything else on stderr. Loads no media and no engine."""
+
+import sys
+
+from rich.console import Console
+
+
+def say(text: str) -> None:
+    """A message for a person, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def stdout() -> Console:
+    """Tables keep their full width when piped, so that long paths can be read by programs."""
+    return Console() if sys.stdout.isatty() else Console(width=400, no_color=True)
