@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from visxp_search.api import find_video
 from webui.archive import Archive
+from webui.clusters import Clusters
 from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Uploads, display_name, find, list_videos, results_document
 
 By = Literal["both", "visual", "audio"]
@@ -30,11 +31,11 @@ page.predict("", api_name="/videos")
 """How to call each endpoint; a test runs this text with files of its own."""
 
 
-def make_endpoints(archive: Archive, uploads: Uploads) -> Mapping[str, Callable[..., Any]]:
+def make_endpoints(archive: Archive, clusters: Clusters, uploads: Uploads) -> Mapping[str, Callable[..., Any]]:
     """Name -> function, for `gr.api`."""
 
     def answer(form: Form) -> dict[str, Any]:
-        return results_document(find(archive, form, uploads))
+        return results_document(find(archive, clusters, form, uploads))
 
     def search_clip(
         clip: dict[str, Any],

@@ -130,7 +130,7 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     media = Media(lambda video_id: site.archive.store.video(video_id), FileCache(cache_folder, max_bytes=CACHE_BYTES))
-    app.router.routes.extend(media_routes(media))
+    app.router.routes.extend(media_routes(media, site.exports))
     gr.mount_gradio_app(
         app,
         build_app(site),
