@@ -19,7 +19,8 @@ from webui.adding import Adder, Roots
 from webui.archive import Archive, NotReadyError
 from webui.clusters import Clusters
 from webui.endpoints import make_endpoints
-from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Uploads
+from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Found, Uploads
+from webui.narrow import Narrow
 from webui.views import results_view, status_view, watch_view
 from webui.views_manage import facts_view, job_view, videos_view
 
@@ -99,6 +100,70 @@ def test_hidden_videos_stay_hidden_until_shown_again(archive: Archive, uploads: 
     assert record.video_id in {
         moment.video_id for moment in handlers.unhide_all(archive, clusters_of(archive), hidden).moments
     }
+
+
+def ask(archive: Archive, second: int, **changes: Any) -> Found:
+    """A search by picture with one second of warm.mp4, weak matches too."""
+    record = record_named(archive, "warm.mp4")
+    form = Form(INDEXED, None, record.video_id, str(second), str(second + 1), by="visual", weak=True, **changes)
+    return handlers.find(archive, clusters_of(archive), form, Uploads(Path("/nowhere")))
+
+
+def test_rounds_add_examples_and_can_be_taken_back(archive: Archive) -> None:
+    """'Not like' lowers what resembles the example, chips say so, and taking it away or going back undoes it."""
+    clusters, cool = clusters_of(archive), record_named(archive, "cool.mp4")
+    found = ask(archive, 0, per_video=9)
+    rank = [(m.video_id, m.start) for m in found.moments].index((cool.video_id, 3.0))
+    refined = handlers.add_round(archive, clusters, found, cool.video_id, 3, 4, wanted=False)
+    ranks = [(m.video_id, m.start) for m in refined.moments]
+    assert (cool.video_id, 3.0) not in ranks or ranks.index((cool.video_id, 3.0)) > rank
+    html = results_view(refined, ())
+    assert "not like" in html and "cool.mp4, 0:03" in html and 'data-act="back"' in html
+    both = handlers.add_round(archive, clusters, refined, cool.video_id, 1, 3, wanted=True)
+    assert [(r.start, r.wanted) for r in both.rounds] == [(3, False), (1, True)]
+    assert "also like" in results_view(both, ()) and both.query.against
+    dropped = handlers.drop_round(archive, clusters, both, "0")
+    assert [(r.start, r.wanted) for r in dropped.rounds] == [(1, True)]
+    assert handlers.go_back(both).rounds == refined.rounds
+    assert handlers.go_back(handlers.go_back(refined)).moments == found.moments
+
+
+def test_more_begins_anew_and_can_be_gone_back_from(archive: Archive) -> None:
+    """'More' asks with the moment itself; going back shows the search that it came from."""
+    found = ask(archive, 0)
+    cool = record_named(archive, "cool.mp4")
+    more = handlers.more_like(archive, clusters_of(archive), found.form, cool.video_id, 1, 3, found=found)
+    assert more.title.startswith("more like cool.mp4") and more.rounds == ()
+    assert (more.moments[0].video_id, more.moments[0].start) == (cool.video_id, 1)
+    assert handlers.go_back(more).title == found.title
+
+
+def test_the_page_says_why_nothing_was_found(archive: Archive) -> None:
+    """Filters that leave nothing, and cut-offs, are said in the words of the page, with something to try."""
+    nothing = ask(archive, 0, narrow=Narrow(files="no-such-tape"))
+    html = results_view(nothing, ())
+    assert not nothing.moments and "nothing like this here" in html.lower() and "take filters" in html
+    words = "nothing like this here: the nearest moment is one of which 3 are expected by chance in this archive, and "
+    words += "the cut-off is 1; --max-chance raises it"
+    weak = replace(nothing, results=replace(nothing.results, reason=words), form=replace(nothing.form, weak=False))
+    assert "--max-chance" not in results_view(weak, ()) and 'data-act="weak"' in results_view(weak, ())
+
+
+def test_the_end_of_the_list_says_what_was_left_out(archive: Archive) -> None:
+    """Below the last moment stands why there are no more."""
+    assert "The best 1 are shown" in results_view(ask(archive, 0, top=1), ())
+    assert "even what chance would give" in results_view(ask(archive, 0), ())
+
+
+def test_filters_narrow_a_search(archive: Archive) -> None:
+    """Names, videos and times of the filter hold for all that is found."""
+    cool = record_named(archive, "cool.mp4")
+    for narrow in (Narrow(files="cool"), Narrow(videos=(cool.video_id,)), Narrow(files="*ol.mp4", before="9")):
+        found = ask(archive, 0, narrow=narrow)
+        assert {moment.video_id for moment in found.moments} == {cool.video_id}
+    late = ask(archive, 0, narrow=Narrow(after="3"))
+    assert late.moments and all(moment.start >= 3 for moment in late.moments)
+    assert "filters allow" in results_view(late, ())
 
 
 def test_watching_shows_the_curve_of_the_whole_short_video(archive: Archive, uploads: Uploads) -> None:

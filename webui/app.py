@@ -11,7 +11,7 @@ from webui.page_answers import Answers
 from webui.page_basket import basket_html, build_basket
 from webui.page_browse import build_browse, show
 from webui.page_find import build_find
-from webui.page_manage import build_manage, manage_html
+from webui.page_manage import build_manage, card_text, manage_html
 from webui.page_visits import connect_visits
 from webui.parts import ACTS, PRIVATE, QUICK, Site, worded
 from webui.views import status_view
@@ -135,7 +135,7 @@ def build_app(site: Site) -> gr.Blocks:
             [manage.text, manage.only, manage.page],
             [manage.facts, manage.table],
             **QUICK,
-        )
+        ).success(worded(lambda: card_text(site)), None, [manage.card, manage.report], **PRIVATE)
         timer = gr.Timer(2.0)
         timer.tick(worded(lambda: (_status(site), job_view(site.adder.view()))), None, [status, manage.job], **QUICK)
         for name, function in make_endpoints(site.archive, site.clusters, site.uploads).items():

@@ -79,7 +79,13 @@ class Answers:
             part.hide(worded(self.hide), seen, self.listing, **PRIVATE)
             part.also(worded(self.also), seen, self.listing, **PRIVATE)
             part.unlike(worded(self.unlike), seen, self.listing, **PRIVATE)
-            part.collect(worded(self.collect), [*seen, self.watching], [self.kept, results, watch], **QUICK)
+            part.collect(
+                worded(self.collect),
+                [*seen, self.watching],
+                [self.kept, results, watch],
+                trigger_mode="always_last",
+                **QUICK,
+            )
         watch.close(lambda: (None, "", gr.update(visible=False)), None, self.player, **QUICK)
         watch.play(worded(self.play_span), self.kept, self.player, **QUICK)
         for part in players:

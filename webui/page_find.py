@@ -106,7 +106,7 @@ def build_find(site: Site) -> FindParts:
                 label="Look for",
                 elem_id="vx-mode",
             )
-            with gr.Accordion("More options", open=False):
+            with gr.Accordion("More options", open=False, elem_id="vx-more"):
                 top = gr.Slider(handlers.PAGE_SIZE, handlers.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
                 per_video = gr.Slider(1, 12, value=3, step=1, label="At most, of one video", buttons=[])
                 grouped = gr.Checkbox(False, label="Group by video", elem_id="vx-grouped")

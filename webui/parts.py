@@ -30,7 +30,7 @@ QUICK: dict[str, Any] = PRIVATE | {"queue": False}
 ACTS = """
 const acts = ['watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'collect', 'close', 'play',
   'cluster', 'open', 'view', 'sort', 'hidden', 'rename', 'merge', 'split', 'move', 'leave', 'ask', 'within',
-  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'span'];
+  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span'];
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-act]');
   if (!button || !element.contains(button)) return;
@@ -55,6 +55,7 @@ class Site:
         roots: folders that may be added from.
         uploads: where uploads lie, and their limits.
         read_only: nothing can be added, removed or retried.
+        model: the checkpoint as `visxp ui --model` names it; None for the shipped one.
     """
 
     archive: Archive
@@ -62,6 +63,7 @@ class Site:
     roots: Roots
     uploads: Uploads
     read_only: bool = False
+    model: str | None = None
 
     @cached_property
     def clusters(self) -> Clusters:

@@ -146,8 +146,8 @@ def _map(browsing: Browsing, known: Known) -> str:
         'aria-label="Map of the clusters; arrow keys move it, plus and minus change its size" '
         f'data-nodes="{escape(json.dumps(nodes))}"></div><div class="vx-map-tools">{buttons}</div>'
         '<p class="vx-hint">What hangs together is alike. Drag, or use arrow keys, to bring something to the middle; '
-        "turn the wheel to enlarge. Point at a circle to see it, click to play it, double-click to open it; a click on a "
-        "knot brings it there.</p></div>"
+        "turn the wheel to enlarge. Point at a circle to see it, click to play it, double-click to open it; a click on "
+        "a knot brings it there.</p></div>"
     )
 
 
@@ -226,7 +226,7 @@ def _edits(known: Known, node: str) -> str:
     homes = _options(known, [branch for branch in branches if branch != book.parents().get(node)])
     if homes:
         parts.append(
-            f'<label class="vx-field">Belongs to <select class="vx-select vx-home">{homes}</select></label>'
+            f'<label class="vx-field">Move to <select class="vx-select vx-home">{homes}</select></label>'
             f'<button class="vx-small" data-act="move" data-value="{node}" data-field=".vx-home">Move</button>'
         )
     word = "Show again" if node in book.hidden else "Hide"

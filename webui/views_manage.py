@@ -130,18 +130,35 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
                 ask = f'<button class="vx-small" data-act="confirm" data-value="{video_id}">Remove…</button>'
                 actions = retry + ask
         rows.append(
-            f"<tr><td><b>{escape(name)}</b>{remark}</td><td>{format_time(record.duration_seconds)}</td>"
+            f"<tr><td>{_named(record, name)}{remark}</td><td>{format_time(record.duration_seconds)}</td>"
             f'<td><div class="vx-bar"><i><u style="width:{share:.0f}%"></u></i>'
             f"<b>{record.seconds_done:,} of {record.seconds_expected:,} s</b></div></td>"
             f'<td><span class="vx-is-{escape(record.status)}">{STATUS_WORDS[record.status]}</span></td>'
-            f'<td class="vx-actions">{actions}</td></tr>'
+            f'<td><div class="vx-actions">{actions}</div></td></tr>'
         )
+    n_failed = sum(record.status == FAILED for record in records)
+    failed = ""
+    if n_failed:
+        retry = '<button class="vx-small" data-act="again" data-value="">Try all of them again</button>'
+        words = f"{n_failed} video{'s' if n_failed > 1 else ''} failed; the reason stands below each name."
+        failed = f'<p class="vx-failed">{words} {"" if read_only else retry}</p>'
     n_pages = max(1, -(-len(records) // ROWS))
-    return (
+    return failed + (
         '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th>'
         "<th>Status</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="vx-hint">{len(records):,} videos, page {page + 1} of {n_pages}</p>'
+    )
+
+
+def _named(record: VideoRecord, name: str) -> str:
+    """The video's name; a click plays it if there is something to play."""
+    if not record.seconds_done:
+        return f"<b>{escape(name)}</b>"
+    end = min(5, max(1, record.seconds_expected))
+    return (
+        f'<button class="vx-link vx-name" data-act="play" data-value="{escape(record.video_id)}@0-{end}" '
+        f'title="Play it">{escape(name)}</button>'
     )
 
 
