@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import unescape
 from itertools import pairwise
@@ -146,11 +146,12 @@ def test_merge_split_and_move_change_what_is_stored(archive: Archive, clusters: 
 def test_edits_that_cannot_be_made_are_refused(archive: Archive, clusters: Clusters) -> None:
     """Unknown nodes, merging with itself, and edits of seconds while videos are added are refused in words."""
     node = cluster_at(archive, "warm.mp4", 0)
-    for edit in (
+    edits: list[Callable[[], object]] = [
         lambda: clusters.rename("c99", "x"),
         lambda: clusters.merge(node, node),
         lambda: clusters.move(node, node),
-    ):
+    ]
+    for edit in edits:
         with pytest.raises(UsageError):
             edit()
     busy = Adder(archive)

@@ -20,8 +20,8 @@ from webui.views_manage import export_view
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    """An archive that no test changes."""
-    made = make_archive(tmp_path_factory.mktemp("archive"))
+    """An archive that no test changes, at a frame rate that timecode counts."""
+    made = make_archive(tmp_path_factory.mktemp("archive"), frames_per_second=25)
     yield made
     made.close()
 

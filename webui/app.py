@@ -6,7 +6,7 @@ from typing import cast
 import gradio as gr
 from gradio.events import api as add_endpoint
 
-from webui.endpoints import EXAMPLES, make_endpoints
+from webui.endpoints import EXAMPLES, make_cluster_endpoints, make_endpoints, make_export_endpoints
 from webui.page_answers import Answers
 from webui.page_basket import basket_html, build_basket
 from webui.page_browse import build_browse, show
@@ -138,7 +138,12 @@ def build_app(site: Site) -> gr.Blocks:
         ).success(worded(lambda: card_text(site)), None, [manage.card, manage.report], **PRIVATE)
         timer = gr.Timer(2.0)
         timer.tick(worded(lambda: (_status(site), job_view(site.adder.view()))), None, [status, manage.job], **QUICK)
-        for name, function in make_endpoints(site.archive, site.clusters, site.uploads).items():
+        endpoints = {
+            **make_endpoints(site.archive, site.clusters, site.uploads),
+            **make_cluster_endpoints(site.clusters, read_only=site.read_only),
+            **make_export_endpoints(site.exports),
+        }
+        for name, function in endpoints.items():
             add_endpoint(worded(function), api_name=name, concurrency_limit=2)
     blocks.queue(max_size=200, default_concurrency_limit=4)
     return cast(gr.Blocks, blocks)
