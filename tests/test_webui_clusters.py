@@ -21,19 +21,23 @@ from tests.webui_site import (
     index_colours,
     make_archive,
     record_named,
+    unit,
     write_colours,
 )
 from visxp_search.api import Index
-from visxp_search.cluster_book import ROOT
-from visxp_search.cluster_fit import FitOptions, fit_clusters
+from visxp_search.cluster_book import ROOT, ClusterBook
+from visxp_search.cluster_model import ClusterModel
+from visxp_search.cluster_store import Clustering, FitFacts, apply_clustering
 from visxp_search.errors import UsageError
-from visxp_search.store import open_store
+from visxp_search.store import Filter, open_store
 from webui import browse, handlers
 from webui.adding import Adder
 from webui.archive import Archive
 from webui.browse import Browsing
+from webui.card import Card, read_card
 from webui.clusters import N_BUCKETS, Clusters, Run, gather_runs, title_of
 from webui.disk import distance, lay_out, move
+from webui.endpoints import make_cluster_endpoints
 from webui.handlers import Form
 from webui.narrow import Narrow, make_scope
 from webui.views import watch_view
@@ -42,15 +46,38 @@ from webui.views_browse import browse_view
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an archive of four colours with four clusters; its index is copied, not opened."""
+    """The folder of an archive of four colours with a cluster each; its index is copied, not opened."""
     folder = tmp_path_factory.mktemp("fitted")
     made = make_archive(folder)
     colours = [GREEN, YELLOW, YELLOW, GREEN, RED, BLUE]
     index_colours(made.store, write_colours(folder / "more.mp4", colours), colours)
     made.store.flush()
-    fit_clusters(made.store, FitOptions(n_clusters=4), progress=lambda what, done, total: None)
+    apply_clustering(made.store, cluster_by_colour(RED, YELLOW, GREEN, BLUE))
     made.close()
     return folder
+
+
+def cluster_by_colour(*colours: tuple[int, int, int]) -> Clustering:
+    """A cluster for each colour, in two branches; sounds are all alike."""
+    pictures = np.stack([unit(np.array(colour, dtype=np.float32) - 60) for colour in colours])
+    sounds = np.tile(np.array([[1, 0]], dtype=np.float32), (len(colours), 1))
+    nodes = [f"c{number}" for number in range(len(colours))]
+    half = len(nodes) // 2
+    return Clustering(
+        model=ClusterModel(
+            means={"visual": np.zeros(3, dtype=np.float32), "audio": np.zeros(2, dtype=np.float32)},
+            prototypes=np.concatenate([pictures, sounds], axis=1) / np.float32(np.sqrt(2)),
+            offsets=np.zeros(len(colours)),
+            sharpness=20.0,
+        ),
+        book=ClusterBook(
+            rows=tuple(range(len(colours))),
+            tree={ROOT: ("b1", "b2"), "b1": tuple(nodes[:half]), "b2": tuple(nodes[half:])},
+            next_cluster=len(colours),
+            next_branch=3,
+        ),
+        fit=FitFacts("by hand", len(colours), "natural", 0, 15, 0.0),
+    )
 
 
 @pytest.fixture
@@ -136,11 +163,10 @@ def test_merge_split_and_move_change_what_is_stored(archive: Archive, clusters: 
     clusters.split(red)
     assert cluster_at(archive, "cool.mp4", 1) != cluster_at(archive, "warm.mp4", 0)
     book = clusters.require().book
-    branch = next(iter(set(book.tree) - {ROOT}), None)
-    if branch is not None:
-        outside = next(f"c{c}" for c in book.clusters() if branch not in book.path(f"c{c}"))
-        clusters.move(outside, branch)
-        assert branch in clusters.require().book.path(outside)
+    outside = next(f"c{cluster}" for cluster in book.clusters() if "b1" not in book.path(f"c{cluster}"))
+    clusters.move(outside, "b1")
+    assert "b1" in clusters.require().book.path(outside)
+    assert archive.store.count(Filter(branch="b1")) >= archive.store.count(Filter(clusters=(int(outside[1:]),))) > 0
 
 
 def test_edits_that_cannot_be_made_are_refused(archive: Archive, clusters: Clusters) -> None:
@@ -269,3 +295,26 @@ def test_a_node_that_is_gone_leads_back_to_the_root(archive: Archive, clusters: 
         browse.choose_view(Browsing(), "globe")
     with pytest.raises(UsageError):
         browse.choose_sort(Browsing(), "beauty")
+
+
+def test_programs_can_do_what_the_page_does(archive: Archive, clusters: Clusters) -> None:
+    """Programs list, describe and correct clusters; on a read-only page they only look."""
+    calls = make_cluster_endpoints(clusters, read_only=False)
+    listed = calls["clusters"]()
+    assert sum(cluster["seconds"] for cluster in listed) == 15 and all(cluster["typical"] for cluster in listed)
+    assert json.loads(json.dumps(listed)) == listed
+    node = listed[0]["node"]
+    assert calls["name_cluster"](node, "sea")["name"] == "sea" and calls["cluster"]("sea")["node"] == node
+    assert calls["hide_cluster"](node)["hidden"] and not calls["hide_cluster"](node, hidden=False)["hidden"]
+    assert set(make_cluster_endpoints(clusters, read_only=True)) == {"clusters", "cluster"}
+
+
+def test_the_card_of_the_checkpoint_is_read(tmp_path: Path) -> None:
+    """The card comes without its front matter, with the report where one lies by; a plugin has none."""
+    (tmp_path / "README.md").write_text("---\nlicense: x\n---\n\n# Encoders\n\nmeasured: 0.8\n")
+    assert read_card(str(tmp_path)) == Card("# Encoders\n\nmeasured: 0.8", None)
+    (tmp_path / "report.html").write_text("<p>")
+    assert read_card(str(tmp_path)) == Card("# Encoders\n\nmeasured: 0.8", tmp_path / "report.html")
+    assert read_card("some-plugin") is None
+    shipped = read_card(None)
+    assert shipped is not None and shipped.markdown.startswith("# ")

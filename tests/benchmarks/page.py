@@ -26,8 +26,11 @@ from visxp_search.store import DONE, SecondPoint, Store, VideoRecord, make_paylo
 REAL = "evening-rain-then-drums.mp4"
 VIDEO_SECONDS = 200
 N_QUERIES = 20
-PLAYED = """() => { const begun = performance.now(); window.played = null;
-  document.addEventListener('playing', () => { window.played = window.played || performance.now() - begun; }, true); }"""
+PLAYED = """() => {
+  const begun = performance.now();
+  window.played = null;
+  document.addEventListener('playing', () => { window.played ||= performance.now() - begun; }, true);
+}"""
 
 
 def main() -> int:
