@@ -66,7 +66,7 @@ def cluster_by_colour(*colours: tuple[int, int, int]) -> Clustering:
     return Clustering(
         model=ClusterModel(
             means={"visual": np.zeros(3, dtype=np.float32), "audio": np.zeros(2, dtype=np.float32)},
-            prototypes=np.concatenate([pictures, sounds], axis=1) / np.float32(np.sqrt(2)),
+            prototypes=(np.concatenate([pictures, sounds], axis=1) / np.sqrt(2)).astype(np.float32),
             offsets=np.zeros(len(colours)),
             sharpness=20.0,
         ),
@@ -80,21 +80,41 @@ def cluster_by_colour(*colours: tuple[int, int, int]) -> Clustering:
     )
 
 
-@pytest.fixture
-def archive(fitted: Path, tmp_path: Path) -> Iterator[Archive]:
-    """A copy of it."""
-    shutil.copytree(fitted / "index", tmp_path / "index")
-    store = open_store(tmp_path / "index", checkpoint="colours")
+def open_copy(fitted: Path, folder: Path) -> Archive:
+    """A copy of its index, opened."""
+    shutil.copytree(fitted / "index", folder / "index")
+    store = open_store(folder / "index", checkpoint="colours")
     archive = Archive(store, lambda: Index(store, ColourEmbedder()))
     archive.start()
+    return archive
+
+
+@pytest.fixture(scope="module")
+def archive(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """An archive that no test changes."""
+    archive = open_copy(fitted, tmp_path_factory.mktemp("archive"))
+    yield archive
+    archive.close()
+
+
+@pytest.fixture(scope="module")
+def clusters(archive: Archive) -> Clusters:
+    """Its clusters."""
+    return Clusters(archive, Adder(archive))
+
+
+@pytest.fixture
+def spare(fitted: Path, tmp_path: Path) -> Iterator[Archive]:
+    """An archive that a test may change."""
+    archive = open_copy(fitted, tmp_path)
     yield archive
     archive.close()
 
 
 @pytest.fixture
-def clusters(archive: Archive) -> Clusters:
+def changeable(spare: Archive) -> Clusters:
     """Its clusters."""
-    return Clusters(archive, Adder(archive))
+    return Clusters(spare, Adder(spare))
 
 
 def cluster_at(archive: Archive, name: str, second: int) -> str:
@@ -129,11 +149,11 @@ def test_every_view_shows_every_cluster(archive: Archive, clusters: Clusters) ->
 
 
 @pytest.mark.parametrize("view", ["tree", "list", "map"])
-def test_names_are_escaped_in_every_view(archive: Archive, clusters: Clusters, view: str) -> None:
+def test_names_are_escaped_in_every_view(spare: Archive, changeable: Clusters, view: str) -> None:
     """A name made of tags is shown as it is written, in the map's data too."""
-    node = cluster_at(archive, "cool.mp4", 1)
-    clusters.rename(node, '<img src=x onerror="alert(1)">')
-    known = clusters.require()
+    node = cluster_at(spare, "cool.mp4", 1)
+    changeable.rename(node, '<img src=x onerror="alert(1)">')
+    known = changeable.require()
     shown = Browsing(view=view, node=node if view == "tree" else ROOT)
     html = browse_view(shown, known, {}, read_only=False)
     assert "<img src=x" not in html and "&lt;img src=x" in html
@@ -143,46 +163,46 @@ def test_names_are_escaped_in_every_view(archive: Archive, clusters: Clusters, v
         assert any(entry["name"].startswith("<img src=x") for entry in json.loads(unescape(data[1])))
 
 
-def test_names_and_hiding_hold_after_opening_again(archive: Archive, clusters: Clusters) -> None:
+def test_names_and_hiding_hold_after_opening_again(spare: Archive, changeable: Clusters) -> None:
     """A name is kept with the index; a hidden cluster is left out until hidden ones are asked for."""
-    node = cluster_at(archive, "cool.mp4", 1)
-    clusters.rename(node, "  green   meadow ")
-    clusters.hide(node, hidden=True)
-    again = Clusters(archive, Adder(archive)).require()
+    node = cluster_at(spare, "cool.mp4", 1)
+    changeable.rename(node, "  green   meadow ")
+    changeable.hide(node, hidden=True)
+    again = Clusters(spare, Adder(spare)).require()
     assert title_of(again.book, node) == "green meadow"
     assert node not in {d.node for d in browse.listing(Browsing(), again)}
     assert node in {d.node for d in browse.listing(Browsing(with_hidden=True), again)}
 
 
-def test_merge_split_and_move_change_what_is_stored(archive: Archive, clusters: Clusters) -> None:
+def test_merge_split_and_move_change_what_is_stored(spare: Archive, changeable: Clusters) -> None:
     """Merged seconds carry the kept cluster, splitting gives them back, moving changes their path."""
-    red, green = cluster_at(archive, "warm.mp4", 0), cluster_at(archive, "cool.mp4", 1)
+    red, green = cluster_at(spare, "warm.mp4", 0), cluster_at(spare, "cool.mp4", 1)
     assert red != green
-    clusters.merge(red, green)
-    assert cluster_at(archive, "cool.mp4", 1) == red and green not in clusters.require().descriptions
-    clusters.split(red)
-    assert cluster_at(archive, "cool.mp4", 1) != cluster_at(archive, "warm.mp4", 0)
-    book = clusters.require().book
+    changeable.merge(red, green)
+    assert cluster_at(spare, "cool.mp4", 1) == red and green not in changeable.require().descriptions
+    changeable.split(red)
+    assert cluster_at(spare, "cool.mp4", 1) != cluster_at(spare, "warm.mp4", 0)
+    book = changeable.require().book
     outside = next(f"c{cluster}" for cluster in book.clusters() if "b1" not in book.path(f"c{cluster}"))
-    clusters.move(outside, "b1")
-    assert "b1" in clusters.require().book.path(outside)
-    assert archive.store.count(Filter(branch="b1")) >= archive.store.count(Filter(clusters=(int(outside[1:]),))) > 0
+    changeable.move(outside, "b1")
+    assert "b1" in changeable.require().book.path(outside)
+    assert spare.store.count(Filter(branch="b1")) >= spare.store.count(Filter(clusters=(int(outside[1:]),))) > 0
 
 
-def test_edits_that_cannot_be_made_are_refused(archive: Archive, clusters: Clusters) -> None:
+def test_edits_that_cannot_be_made_are_refused(spare: Archive, changeable: Clusters) -> None:
     """Unknown nodes, merging with itself, and edits of seconds while videos are added are refused in words."""
-    node = cluster_at(archive, "warm.mp4", 0)
+    node = cluster_at(spare, "warm.mp4", 0)
     edits: list[Callable[[], object]] = [
-        lambda: clusters.rename("c99", "x"),
-        lambda: clusters.merge(node, node),
-        lambda: clusters.move(node, node),
+        lambda: changeable.rename("c99", "x"),
+        lambda: changeable.merge(node, node),
+        lambda: changeable.move(node, node),
     ]
     for edit in edits:
         with pytest.raises(UsageError):
             edit()
-    busy = Adder(archive)
+    busy = Adder(spare)
     busy._thread = object()  # type: ignore[assignment]
-    waiting = Clusters(archive, busy)
+    waiting = Clusters(spare, busy)
     waiting.rename(node, "allowed")
     with pytest.raises(UsageError, match="being added"):
         waiting.split(node)
@@ -229,16 +249,16 @@ def test_long_videos_have_coarse_strips() -> None:
     assert gather_runs([(3, 5)]) == (Run(0, 3, None), Run(3, 4, 5)) and gather_runs([]) == ()
 
 
-def test_descriptions_are_read_once_until_something_changes(archive: Archive, clusters: Clusters) -> None:
+def test_descriptions_are_read_once_until_something_changes(spare: Archive, changeable: Clusters) -> None:
     """Renaming needs no second pass over the seconds; adding a video does."""
-    first = clusters.require()
-    clusters.rename("c0", "sea")
-    renamed = clusters.require()
+    first = changeable.require()
+    changeable.rename("c0", "sea")
+    renamed = changeable.require()
     assert renamed.descriptions["c0"].name == "sea"
     assert renamed.descriptions["c0"].nearest is first.descriptions["c0"].nearest
-    assert archive.store.count() == 15
-    archive.store.delete_video(record_named(archive, "more.mp4").video_id)
-    assert clusters.require().descriptions[ROOT].seconds == 9
+    assert spare.store.count() == 15
+    spare.store.delete_video(record_named(spare, "more.mp4").video_id)
+    assert changeable.require().descriptions[ROOT].seconds == 9
 
 
 @pytest.mark.parametrize(
@@ -297,16 +317,16 @@ def test_a_node_that_is_gone_leads_back_to_the_root(archive: Archive, clusters: 
         browse.choose_sort(Browsing(), "beauty")
 
 
-def test_programs_can_do_what_the_page_does(archive: Archive, clusters: Clusters) -> None:
+def test_programs_can_do_what_the_page_does(spare: Archive, changeable: Clusters) -> None:
     """Programs list, describe and correct clusters; on a read-only page they only look."""
-    calls = make_cluster_endpoints(clusters, read_only=False)
+    calls = make_cluster_endpoints(changeable, read_only=False)
     listed = calls["clusters"]()
     assert sum(cluster["seconds"] for cluster in listed) == 15 and all(cluster["typical"] for cluster in listed)
     assert json.loads(json.dumps(listed)) == listed
     node = listed[0]["node"]
     assert calls["name_cluster"](node, "sea")["name"] == "sea" and calls["cluster"]("sea")["node"] == node
     assert calls["hide_cluster"](node)["hidden"] and not calls["hide_cluster"](node, hidden=False)["hidden"]
-    assert set(make_cluster_endpoints(clusters, read_only=True)) == {"clusters", "cluster"}
+    assert set(make_cluster_endpoints(changeable, read_only=True)) == {"clusters", "cluster"}
 
 
 def test_the_card_of_the_checkpoint_is_read(tmp_path: Path) -> None:
