@@ -181,7 +181,7 @@ def browse_list(page: Any, work: Path) -> None:
     page.click("[data-value=list]")
     page.wait_for_selector("[data-change=sort]")
     page.select_option("[data-change=sort]", "same-sound")
-    page.wait_for_timeout(1500)
+    page.wait_for_selector("option[value=same-sound][selected]", state="attached")
 
 
 def browse_map(page: Any, work: Path) -> None:

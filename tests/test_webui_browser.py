@@ -154,7 +154,7 @@ def play(page: Any, what: str) -> dict[str, float]:
     page.evaluate(
         "() => { const begun = performance.now(); window.played = null;"
         " document.addEventListener('playing', (event) => { const p = event.target; window.played = window.played ||"
-        " { at: p.currentTime + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
+        " { at: p.played.start(0) + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
         " ms: performance.now() - begun };"
         " p.pause(); }, true); }"
     )
@@ -362,6 +362,7 @@ def test_a_cluster_is_asked_with_and_looked_into(page: Any) -> None:
     page.click("[data-act=view][data-value=list]")
     page.wait_for_selector("[data-change=sort]")
     page.select_option("[data-change=sort]", "same-sound")
+    page.wait_for_selector("option[value=same-sound][selected]", state="attached")
     page.click(".vx-cluster >> nth=0 >> [data-act=open]")
     page.click("[data-act=ask]")
     page.wait_for_selector(".vx-card")
