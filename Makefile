@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format lock clean
+.PHONY: help demo test test-slow check format screenshots lock clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## Install, then make a small archive, index it and search it
 	$(BIN)/visxp demo
@@ -27,6 +27,9 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, spelling
 format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(VENV)/.installed-dev ## Pictures of every tab of the page on the demo's archive, into build/screenshots (needs Chromium)
+	$(BIN)/python -m tests.make_screenshots build/screenshots --docs docs
 
 lock: $(VENV)/.installed-dev ## Pin all dependencies anew
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-emit-index-url --no-emit-find-links \

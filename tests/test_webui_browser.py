@@ -4,16 +4,15 @@ The encoders are untrained, so a query is a copy of something indexed: whatever 
 """
 
 import json
-import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.webui_process import CHROMIUM, QUIET, start, stop
 from visxp_search.api import open_index
+from visxp_search.cluster_fit import FitOptions, fit_clusters
+from visxp_search.decode import probe
 from visxp_search.demo.archive import render_archive, render_moment
 from visxp_search.render import write_audio, write_video
 from webui.endpoints import EXAMPLES
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = "/usr/bin/chromium"
-QUIET = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
-]
 FILES = ("bell-tower-morning.mp4", "evening-rain-then-drums.mp4", "rain-recording.m4a")
+OLD = "old-tape.avi"
 WAIT_MS = 60_000
 
 
@@ -53,30 +51,6 @@ class Site:
     log: Path
 
 
-def start(folder: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[bytes], str, Path]:
-    """Start `visxp ui` and wait for its address."""
-    log = folder / f"ui-{time.monotonic_ns()}.log"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    command = [sys.executable, "-m", "visxp_search.cli", "ui", "--index", str(folder / "index"), "--port", str(port)]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [*command, "--model", str(folder / "checkpoint"), *options], stderr=stream, env=environment
-        )
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"http://\S+/", log.read_text())
-        if found:
-            return process, found.group(), log
-        time.sleep(0.1)
-    raise AssertionError(f"visxp ui did not start: {log.read_text()}")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End it as Ctrl-C does."""
-    process.send_signal(signal.SIGINT)
-    process.wait(60)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An indexed archive, a checkpoint, queries and a folder to add."""
@@ -89,6 +63,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(made / "checkpoint", Networks(Architecture()), provenance={}, card="untrained")
     render_archive(made / "archive", only=FILES)
     render_archive(made / "more", only=["robin-in-spring.mp4"])
+    # A format that no browser plays.
+    frames, waveform = render_moment("clock", 7, variation=0, sample_rate_hz=44_100)
+    write_video(
+        made / "archive" / OLD, frames=frames, frames_per_second=25, waveform=waveform, codec="mpeg4", audio_codec="mp2"
+    )
     # The drums of the evening begin at second 8 of their video; a lone second 1 of the query is second 9 there.
     frames, waveform = render_moment("drums", 8, variation=2, sample_rate_hz=44_100)
     write_video(made / "drums.mp4", frames=frames, frames_per_second=25, waveform=waveform)
@@ -100,7 +79,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "page.html").write_text("<html><script>document.title='run'</script></html>")
     with open_index(made / "index", model=made / "checkpoint", create=True) as index:
         report = index.add([made / "archive"], workers=1)
+        fit_clusters(index.store, FitOptions(n_clusters=8), progress=lambda what, done, total: None)
     assert not report.failures
+    (made / "second").mkdir()
+    shutil.copytree(made / "index", made / "second" / "index")
+    (made / "second" / "checkpoint").symlink_to(made / "checkpoint")
     return made
 
 
@@ -157,16 +140,25 @@ def search_clip(page: Any, path: Path) -> None:
     page.wait_for_selector(".vx-card")
 
 
-def play_first(page: Any) -> dict[str, float]:
-    """Click the first moment; the second at which playing began, the second it should be, and how long that took."""
+def export(page: Any, label: str) -> Path:
+    """Choose a format of the basket, export, and wait for the file."""
+    page.click("#vx-format input")
+    page.get_by_role("option", name=re.compile(re.escape(label))).click()
+    with page.expect_download() as download:
+        page.click("#vx-export")
+    return Path(download.value.path())
+
+
+def play(page: Any, what: str) -> dict[str, float]:
+    """Click a moment; the second at which playing began, the second it should be, and how long that took."""
     page.evaluate(
         "() => { const begun = performance.now(); window.played = null;"
         " document.addEventListener('playing', (event) => { const p = event.target; window.played = window.played ||"
-        " { at: p.currentTime + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
+        " { at: p.played.start(0) + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
         " ms: performance.now() - begun };"
         " p.pause(); }, true); }"
     )
-    page.click(".vx-card >> nth=0")
+    page.click(what)
     page.wait_for_function("window.played !== null")
     return dict(page.evaluate("window.played"))
 
@@ -175,7 +167,7 @@ def test_a_clip_finds_its_moment_and_plays_it(page: Any, site: Site) -> None:
     """An uploaded clip finds the same scene first, and clicking plays the video from that second."""
     search_clip(page, site.folder / "drums.mp4")
     assert "evening-rain-then-drums.mp4" in page.inner_text(".vx-card >> nth=0")
-    place = play_first(page)
+    place = play(page, ".vx-card >> nth=0")
     assert 7 <= place["wanted"] <= 9
     assert abs(place["at"] - place["wanted"]) < 0.3, place
     assert page.locator(".vx-timeline .vx-line").count() >= 2
@@ -189,7 +181,7 @@ def test_a_sound_finds_its_recording(page: Any, site: Site) -> None:
     page.click("#vx-find")
     page.wait_for_selector(".vx-card")
     assert "rain-recording.m4a" in page.inner_text(".vx-card >> nth=0")
-    place = play_first(page)
+    place = play(page, ".vx-card >> nth=0")
     assert abs(place["at"] - place["wanted"]) < 0.3
 
 
@@ -259,14 +251,16 @@ def test_more_hide_basket_and_download(page: Any, site: Site) -> None:
     page.fill(".vx-note-field", "the best drums")
     page.press(".vx-note-field", "Tab")
     page.wait_for_timeout(1000)
-    with page.expect_download() as download:
-        page.click("#vx-json")
-    document = json.loads(Path(download.value.path()).read_text())
+    document = json.loads(export(page, "Results for visxp export").read_text())
     assert document["moments"][0]["note"] == "the best drums"
     assert document["moments"][0]["path"] == "evening-rain-then-drums.mp4"
-    with page.expect_download() as download:
-        page.click("#vx-csv")
-    assert "the best drums" in Path(download.value.path()).read_text()
+    assert "the best drums" in export(page, "Table for spreadsheets").read_text()
+    edl = export(page, "Edit list").read_text()
+    assert "* FROM CLIP NAME:  evening-rain-then-drums.mp4" in edl and "THE BEST DRUMS" in edl
+    assert str(site.folder) not in edl
+    reel = probe(export(page, "One reel of all"))
+    moment = document["moments"][0]
+    assert abs(reel.duration_seconds - (moment["end"] - moment["start"])) < 0.3
     page.reload()
     page.get_by_role("tab", name="Basket").click()
     page.wait_for_selector(".vx-row")
@@ -277,6 +271,132 @@ def test_more_hide_basket_and_download(page: Any, site: Site) -> None:
     assert "evening-rain-then-drums" not in page.inner_text("#vx-results .vx-cards")
     page.click(".vx-card >> nth=0 >> [data-act=more]")
     page.wait_for_selector("text=more like")
+
+
+def test_rounds_refine_a_search(page: Any, site: Site) -> None:
+    """'Not this' adds an example that stands above the results and can be taken away; 'Back' undoes a step."""
+    search_clip(page, site.folder / "drums.mp4")
+    page.click(".vx-card >> nth=1 >> [data-act=unlike]")
+    page.wait_for_selector(".vx-chip.vx-minus >> text=not like")
+    page.click(".vx-chip [data-act=drop]")
+    page.wait_for_selector(".vx-chip.vx-minus", state="detached")
+    page.click("[data-act=back]")
+    page.wait_for_selector(".vx-chip.vx-minus >> text=not like")
+    page.click("[data-act=back]")
+    page.wait_for_selector(".vx-card")
+    page.click(".vx-card >> nth=0")
+    page.click("#vx-watch [data-act=also]")
+    page.wait_for_selector(".vx-chip.vx-plus >> text=also like")
+
+
+def test_filters_narrow_what_is_found(page: Any, site: Site) -> None:
+    """A word of the name leaves only such files; one that no file has gives the reason in words."""
+    page.click("#vx-where button")
+    page.fill("#vx-files textarea, #vx-files input", "bell")
+    page.click("#vx-more button")
+    page.check("#vx-weak input")
+    search_clip(page, site.folder / "drums.mp4")
+    names = page.locator(".vx-card h3").all_inner_texts()
+    assert names and set(names) == {"bell-tower-morning.mp4"}
+    page.fill("#vx-files textarea, #vx-files input", "nothing-of-this-name")
+    page.click("#vx-find")
+    page.wait_for_selector("#vx-results >> text=take filters")
+
+
+def test_what_browsers_cannot_play_is_shown_as_a_copy(page: Any, site: Site) -> None:
+    """A moment of an AVI file plays from its second, by a small copy that is made for it."""
+    page.click("#vx-where button")
+    page.fill("#vx-files textarea, #vx-files input", "*.avi")
+    page.click("#vx-more button")
+    page.check("#vx-weak input")
+    search_clip(page, site.folder / "drums.mp4")
+    place = play(page, ".vx-card >> nth=0")
+    assert abs(place["at"] - place["wanted"]) < 0.3, place
+    assert "/media/proxy/" in page.get_attribute("#vx-player", "src")
+    assert "a small copy" in page.inner_text("#vx-watch")
+
+
+def test_the_tree_is_descended_to_a_moment(page: Any) -> None:
+    """Two levels down the tree a representative plays from its second, with the strip of clusters below it."""
+    page.get_by_role("tab", name="Browse").click()
+    page.click(".vx-cluster:has-text('clusters') >> nth=0 >> [data-act=open]")
+    page.wait_for_selector(".vx-trail")
+    page.click(".vx-cluster >> nth=0 >> [data-act=open]")
+    page.wait_for_function("document.querySelectorAll('.vx-trail button').length === 2")
+    place = play(page, ".vx-shelf .vx-example >> nth=0")
+    assert abs(place["at"] - place["wanted"]) < 0.3, place
+    page.click(".vx-legend-keys [data-act=cluster] >> nth=0")
+    page.wait_for_selector(".vx-detail [data-act=split]")
+
+
+def test_the_map_shows_plays_and_opens(page: Any) -> None:
+    """Pointing at a circle shows its picture, the wheel enlarges, dragging moves, a click plays, two clicks open."""
+    page.get_by_role("tab", name="Browse").click()
+    page.click("[data-act=view][data-value=map]")
+    page.wait_for_selector(".vx-map svg .vx-leaf")
+    page.hover(".vx-leaf circle >> nth=0", force=True)
+    page.wait_for_function("[...document.querySelectorAll('.vx-tip img')].some((image) => image.naturalWidth > 0)")
+    box = page.locator(".vx-map").bounding_box()
+    before = page.get_attribute(".vx-rim", "r")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -300)
+    page.wait_for_function(f"document.querySelector('.vx-rim').getAttribute('r') !== '{before}'")
+    page.click("[data-zoom='0']")
+    place = page.get_attribute(".vx-leaf >> nth=0", "transform")
+    page.mouse.move(box["x"] + box["width"] / 2 + 30, box["y"] + box["height"] / 2 + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 90, box["y"] + box["height"] / 2 + 10, steps=4)
+    page.mouse.up()
+    assert page.get_attribute(".vx-leaf >> nth=0", "transform") != place
+    page.click("[data-zoom='0']")
+    page.click(".vx-leaf circle >> nth=0", force=True)
+    page.wait_for_selector("#vx-player")
+    page.click("[data-act=close]")
+    page.dblclick(".vx-leaf circle >> nth=0", force=True)
+    page.wait_for_selector(".vx-detail")
+
+
+def test_a_cluster_is_asked_with_and_looked_into(page: Any) -> None:
+    """A cluster searches by its typical seconds, and becomes a filter that the search form shows."""
+    page.get_by_role("tab", name="Browse").click()
+    page.click("[data-act=view][data-value=list]")
+    page.wait_for_selector("[data-change=sort]")
+    page.select_option("[data-change=sort]", "same-sound")
+    page.wait_for_selector("option[value=same-sound][selected]", state="attached")
+    page.click(".vx-cluster >> nth=0 >> [data-act=open]")
+    page.click("[data-act=ask]")
+    page.wait_for_selector(".vx-card")
+    page.get_by_role("tab", name="Browse").click()
+    page.click("[data-act=within]")
+    page.wait_for_selector("#vx-nodes .token")
+
+
+@contextmanager
+def listed_clusters(folder: Path, browser: Any) -> Iterator[Any]:
+    """A page of its own process, with the list of clusters open."""
+    process, url, _ = start(folder)
+    try:
+        page = browser.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.goto(url)
+        page.get_by_role("tab", name="Browse").click()
+        page.click("[data-act=view][data-value=list]")
+        page.wait_for_selector("[data-change=sort]")
+        yield page
+        page.close()
+    finally:
+        stop(process)
+
+
+def test_names_hold_after_a_restart(folder: Path, browser: Any) -> None:
+    """A cluster that is renamed in the page has its name after the page was ended and started again."""
+    with listed_clusters(folder / "second", browser) as page:
+        page.click(".vx-cluster >> nth=0 >> [data-act=open]")
+        page.fill("[data-change=rename]", "my own name")
+        page.press("[data-change=rename]", "Enter")
+        page.wait_for_selector("h2:has-text('my own name')")
+    with listed_clusters(folder / "second", browser) as page:
+        page.wait_for_selector("h3:has-text('my own name')")
 
 
 def test_the_keyboard_is_enough(page: Any, site: Site) -> None:
@@ -434,8 +554,6 @@ def test_a_second_process_is_told_who_holds_the_index(site: Site) -> None:
 
 def test_login_and_read_only(folder: Path, site: Site, tmp_path: Path) -> None:
     """With --auth nothing is shown without the password; with --read-only there is nothing to change."""
-    import shutil
-
     shutil.copytree(folder / "checkpoint", tmp_path / "checkpoint")
     with open_index(tmp_path / "index", model=tmp_path / "checkpoint", create=True):
         pass

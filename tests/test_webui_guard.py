@@ -19,6 +19,7 @@ from visxp_search.errors import UsageError
 from visxp_search.store import VideoRecord
 from webui.archive import Archive
 from webui.cache import FileCache
+from webui.exporting import Exports
 from webui.guard import FailureLimit, Guard, Login, is_known_host
 from webui.media import Media, NotServedError, checked_path, playable_type, proxy_start
 from webui.routes import media_routes
@@ -182,7 +183,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
 
 def media_app(find: Callable[[str], VideoRecord | None], folder: Path) -> Starlette:
     """The media routes over a ledger."""
-    return Starlette(routes=list(media_routes(Media(find, FileCache(folder, max_bytes=10_000_000)))))
+    exports = Exports(folder / "exports", find=find, texts={"csv": lambda basket: f"{len(basket)} moments"})
+    media = Media(find, FileCache(folder, max_bytes=10_000_000))
+    return Starlette(routes=list(media_routes(media, exports, card=lambda: None)))
 
 
 def test_videos_are_served_by_range(archive: Archive, tmp_path: Path) -> None:
@@ -223,6 +226,9 @@ def test_a_proxy_is_a_small_mp4_from_its_start(archive: Archive, tmp_path: Path)
         "/media/sheet/{}/0-999999999.jpg",
         "/media/proxy/{}/99999",
         "/media/video/",
+        "/media/export/..%2f..%2fetc%2fpasswd",
+        "/media/export/unknown",
+        "/media/report",
     ],
 )
 def test_nothing_else_is_served(archive: Archive, tmp_path: Path, path: str) -> None:

@@ -17,11 +17,12 @@ from visxp_search.render import write_audio
 from webui import handlers
 from webui.adding import Adder, Roots
 from webui.archive import Archive, NotReadyError
-from webui.browse import open_level
+from webui.clusters import Clusters
 from webui.endpoints import make_endpoints
-from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Uploads
+from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Found, Uploads
+from webui.narrow import Narrow
 from webui.views import results_view, status_view, watch_view
-from webui.views_manage import browse_view, facts_view, job_view, videos_view
+from webui.views_manage import facts_view, job_view, videos_view
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,11 @@ def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     made.close()
 
 
+def clusters_of(archive: Archive) -> Clusters:
+    """Its clusters, with nothing being added."""
+    return Clusters(archive, Adder(archive))
+
+
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
     """An empty upload folder."""
@@ -51,7 +57,7 @@ def uploads(tmp_path: Path) -> Uploads:
 def test_a_clip_finds_the_moment_of_its_colour(archive: Archive, uploads: Uploads) -> None:
     """A green clip finds the green seconds, and the names of videos are file names."""
     clip = write_colours(uploads.folder / "green.mp4", [GREEN, GREEN])
-    found = handlers.find(archive, Form(CLIP, str(clip), by="visual"), uploads)
+    found = handlers.find(archive, clusters_of(archive), Form(CLIP, str(clip), by="visual"), uploads)
     best = found.moments[0]
     assert (found.names[best.video_id], best.start, best.end) == ("cool.mp4", 1, 3)
 
@@ -60,7 +66,7 @@ def test_a_still_finds_its_colour(archive: Archive, uploads: Uploads) -> None:
     """A red picture finds a red second first."""
     path = uploads.folder / "red.png"
     Image.fromarray(np.full((40, 40, 3), RED, dtype=np.uint8)).save(path)
-    found = handlers.find(archive, Form(STILL, str(path)), uploads)
+    found = handlers.find(archive, clusters_of(archive), Form(STILL, str(path)), uploads)
     assert found.moments[0].score > 0.99
 
 
@@ -68,14 +74,16 @@ def test_a_sound_can_ask(archive: Archive, uploads: Uploads) -> None:
     """A sound file is compared by sound alone."""
     path = uploads.folder / "tone.wav"
     write_audio(path, waveform=tone(300, 2), sample_rate_hz=24_000)
-    found = handlers.find(archive, Form(SOUND, str(path)), uploads)
+    found = handlers.find(archive, clusters_of(archive), Form(SOUND, str(path)), uploads)
     assert found.moments and all(moment.visual is None for moment in found.moments)
 
 
 def test_a_span_of_the_archive_finds_itself_and_its_like(archive: Archive, uploads: Uploads) -> None:
     """Asking with indexed seconds needs no file and finds them again with score 1."""
     record = record_named(archive, "warm.mp4")
-    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads)
+    found = handlers.find(
+        archive, clusters_of(archive), Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads
+    )
     assert found.moments[0].score == pytest.approx(1, abs=1e-3)
     assert {found.names[moment.video_id] for moment in found.moments} == {"warm.mp4", "cool.mp4"}
 
@@ -83,19 +91,89 @@ def test_a_span_of_the_archive_finds_itself_and_its_like(archive: Archive, uploa
 def test_hidden_videos_stay_hidden_until_shown_again(archive: Archive, uploads: Uploads) -> None:
     """Hiding leaves a video out of the same search, and showing all brings it back."""
     record = record_named(archive, "warm.mp4")
-    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1", by="visual"), uploads)
-    hidden = handlers.hide_video(archive, found, record.video_id)
+    found = handlers.find(
+        archive, clusters_of(archive), Form(INDEXED, None, record.video_id, "0", "1", by="visual"), uploads
+    )
+    hidden = handlers.hide_video(archive, clusters_of(archive), found, record.video_id)
     assert record.video_id not in {moment.video_id for moment in hidden.moments}
     assert "1 video hidden" in results_view(hidden, ())
-    assert record.video_id in {moment.video_id for moment in handlers.unhide_all(archive, hidden).moments}
+    assert record.video_id in {
+        moment.video_id for moment in handlers.unhide_all(archive, clusters_of(archive), hidden).moments
+    }
+
+
+def ask(archive: Archive, second: int, **changes: Any) -> Found:
+    """A search by picture with one second of warm.mp4, weak matches too."""
+    record = record_named(archive, "warm.mp4")
+    form = Form(INDEXED, None, record.video_id, str(second), str(second + 1), by="visual", weak=True, **changes)
+    return handlers.find(archive, clusters_of(archive), form, Uploads(Path("/nowhere")))
+
+
+def test_rounds_add_examples_and_can_be_taken_back(archive: Archive) -> None:
+    """'Not like' lowers what resembles the example, chips say so, and taking it away or going back undoes it."""
+    clusters, cool = clusters_of(archive), record_named(archive, "cool.mp4")
+    found = ask(archive, 0, per_video=9)
+    rank = [(m.video_id, m.start) for m in found.moments].index((cool.video_id, 3.0))
+    refined = handlers.add_round(archive, clusters, found, cool.video_id, 3, 4, wanted=False)
+    ranks = [(m.video_id, m.start) for m in refined.moments]
+    assert (cool.video_id, 3.0) not in ranks or ranks.index((cool.video_id, 3.0)) > rank
+    html = results_view(refined, ())
+    assert "not like" in html and "cool.mp4, 0:03" in html and 'data-act="back"' in html
+    both = handlers.add_round(archive, clusters, refined, cool.video_id, 1, 3, wanted=True)
+    assert [(r.start, r.wanted) for r in both.rounds] == [(3, False), (1, True)]
+    assert "also like" in results_view(both, ()) and both.query.against
+    dropped = handlers.drop_round(archive, clusters, both, "0")
+    assert [(r.start, r.wanted) for r in dropped.rounds] == [(1, True)]
+    assert handlers.go_back(both).rounds == refined.rounds
+    assert handlers.go_back(handlers.go_back(refined)).moments == found.moments
+
+
+def test_more_begins_anew_and_can_be_gone_back_from(archive: Archive) -> None:
+    """'More' asks with the moment itself; going back shows the search that it came from."""
+    found = ask(archive, 0)
+    cool = record_named(archive, "cool.mp4")
+    more = handlers.more_like(archive, clusters_of(archive), found.form, cool.video_id, 1, 3, found=found)
+    assert more.title.startswith("more like cool.mp4") and more.rounds == ()
+    assert (more.moments[0].video_id, more.moments[0].start) == (cool.video_id, 1)
+    assert handlers.go_back(more).title == found.title
+
+
+def test_the_page_says_why_nothing_was_found(archive: Archive) -> None:
+    """Filters that leave nothing, and cut-offs, are said in the words of the page, with something to try."""
+    nothing = ask(archive, 0, narrow=Narrow(files="no-such-tape"))
+    html = results_view(nothing, ())
+    assert not nothing.moments and "nothing like this here" in html.lower() and "take filters" in html
+    words = "nothing like this here: the nearest moment is one of which 3 are expected by chance in this archive, and "
+    words += "the cut-off is 1; --max-chance raises it"
+    weak = replace(nothing, results=replace(nothing.results, reason=words), form=replace(nothing.form, weak=False))
+    assert "--max-chance" not in results_view(weak, ()) and 'data-act="weak"' in results_view(weak, ())
+
+
+def test_the_end_of_the_list_says_what_was_left_out(archive: Archive) -> None:
+    """Below the last moment stands why there are no more."""
+    assert "The best 1 are shown" in results_view(ask(archive, 0, top=1), ())
+    assert "even what chance would give" in results_view(ask(archive, 0), ())
+
+
+def test_filters_narrow_a_search(archive: Archive) -> None:
+    """Names, videos and times of the filter hold for all that is found."""
+    cool = record_named(archive, "cool.mp4")
+    for narrow in (Narrow(files="cool"), Narrow(videos=(cool.video_id,)), Narrow(files="*ol.mp4", before="9")):
+        found = ask(archive, 0, narrow=narrow)
+        assert {moment.video_id for moment in found.moments} == {cool.video_id}
+    late = ask(archive, 0, narrow=Narrow(after="3"))
+    assert late.moments and all(moment.start >= 3 for moment in late.moments)
+    assert "filters allow" in results_view(late, ())
 
 
 def test_watching_shows_the_curve_of_the_whole_short_video(archive: Archive, uploads: Uploads) -> None:
     """The curve covers every second around the moment and is highest in it."""
     record = record_named(archive, "warm.mp4")
-    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads)
+    found = handlers.find(
+        archive, clusters_of(archive), Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads
+    )
     number = next(n for n, m in enumerate(found.moments) if m.video_id == record.video_id and m.start == 3)
-    watched = handlers.watch(archive, found, number)
+    watched = handlers.watch(archive, clusters_of(archive), found, number)
     assert watched.curve is not None and watched.curve.seconds.tolist() == [0, 1, 2, 3, 4]
     assert watched.curve.score[3:].min() > watched.curve.score[:3].max()
     html = watch_view(watched)
@@ -123,7 +201,7 @@ def test_what_cannot_be_asked_is_said_in_words(
     clip = write_colours(uploads.folder / "red.mp4", [RED, RED])
     values = {"kind": CLIP, "file": str(clip)} | changes
     with pytest.raises(UsageError, match=words):
-        handlers.find(archive, Form(**values), uploads)  # type: ignore[arg-type]
+        handlers.find(archive, clusters_of(archive), Form(**values), uploads)  # type: ignore[arg-type]
 
 
 def test_bad_uploads_are_refused(archive: Archive, uploads: Uploads, tmp_path: Path) -> None:
@@ -146,7 +224,7 @@ def test_bad_uploads_are_refused(archive: Archive, uploads: Uploads, tmp_path: P
     }
     for path, words in cases.items():
         with pytest.raises((UsageError, DecodeError), match=words) as caught:
-            handlers.find(archive, Form(CLIP, str(path)), uploads)
+            handlers.find(archive, clusters_of(archive), Form(CLIP, str(path)), uploads)
         assert str(tmp_path) not in handlers.hide_folders(str(caught.value))
 
 
@@ -155,7 +233,7 @@ def test_long_uploads_are_refused(archive: Archive, uploads: Uploads) -> None:
     path = uploads.folder / "long.wav"
     write_audio(path, waveform=np.zeros(8_000 * 70, dtype=np.float32), sample_rate_hz=8_000)
     with pytest.raises(UsageError, match="takes up to 1"):
-        handlers.find(archive, Form(SOUND, str(path)), uploads)
+        handlers.find(archive, clusters_of(archive), Form(SOUND, str(path)), uploads)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +253,7 @@ def test_names_cannot_become_html(archive: Archive, uploads: Uploads, tmp_path: 
     """A file name made of tags, handlers and template marks is shown as it is written."""
     nasty = "<img src=x onerror=alert(1)>${alert(2)}{{x}}\"'.mp4"
     record = record_named(archive, "warm.mp4")
-    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1"), uploads)
+    found = handlers.find(archive, clusters_of(archive), Form(INDEXED, None, record.video_id, "0", "1"), uploads)
     html = results_view(replace(found, names=dict.fromkeys(found.names, nasty), title=nasty), ())
     html += videos_view([replace(record, paths=(str(tmp_path / nasty),), error=nasty)], 0, read_only=False)
     assert "<img src=x" not in html and "&lt;img src=x" in html
@@ -184,7 +262,9 @@ def test_names_cannot_become_html(archive: Archive, uploads: Uploads, tmp_path: 
 def test_pages_stop_at_both_ends(archive: Archive, uploads: Uploads) -> None:
     """Turning beyond the first or last page stays there."""
     record = record_named(archive, "warm.mp4")
-    found = handlers.find(archive, Form(INDEXED, None, record.video_id, "0", "1", top=96, per_video=9), uploads)
+    found = handlers.find(
+        archive, clusters_of(archive), Form(INDEXED, None, record.video_id, "0", "1", top=96, per_video=9), uploads
+    )
     assert handlers.turn_page(found, -1).page == 0
     assert handlers.turn_page(found, 5).page == found.n_pages - 1
 
@@ -207,35 +287,13 @@ def test_spans_on_the_timeline(archive: Archive, picked: dict[str, object], span
 def test_endpoints_speak_of_names_and_ids(archive: Archive, uploads: Uploads) -> None:
     """What programs get has ids and file names, and no folder of the server."""
     clip = write_colours(uploads.folder / "blue.mp4", [BLUE])
-    endpoints = make_endpoints(archive, uploads)
+    endpoints = make_endpoints(archive, clusters_of(archive), uploads)
     answer = endpoints["search_clip"]({"path": str(clip)}, by="visual")
     assert answer["moments"][0]["name"] in ("warm.mp4", "cool.mp4")
     texts = [str(answer), str(endpoints["facts"]()), str(endpoints["videos"]("")), str(endpoints["video"]("warm.mp4"))]
     assert not any(str(clip.parent.parent.parent) in text for text in texts)
     with pytest.raises(UsageError, match="only uploaded"):
         endpoints["search_clip"]({"path": "/etc/hostname"})
-
-
-def test_browse_says_what_to_do_without_clusters(archive: Archive) -> None:
-    """An index without clusters shows how to make them."""
-    assert "visxp clusters fit" in browse_view(open_level(archive.store), {})
-
-
-def test_browse_lists_and_descends(spare: Archive) -> None:
-    """Clusters are listed by size; with paths they are a tree whose branches open."""
-    archive = spare
-    record = record_named(archive, "cool.mp4")
-    for second in range(4):
-        archive.store.set_payload(record.video_id, second, {"cluster": second // 3})
-    listed = open_level(archive.store)
-    assert [(c.key, c.n_seconds) for c in listed.clusters] == [("0", 3), ("1", 1)]
-    for second in range(4):
-        archive.store.set_payload(record.video_id, second, {"path": ["day", f"day.{second // 3}"]})
-    top = open_level(archive.store)
-    assert [(c.key, c.n_seconds, c.has_children) for c in top.clusters] == [("day", 4, True)]
-    below = open_level(archive.store, "day")
-    assert [(c.key, c.has_children) for c in below.clusters] == [("day.0", False), ("day.1", False)]
-    assert below.trail == ("day",)
 
 
 def test_removing_waits_for_adding(spare: Archive) -> None:
@@ -311,7 +369,8 @@ def test_adding_reports_what_failed(archive: Archive, tmp_path: Path) -> None:
 def test_handlers_do_not_import_the_page_or_the_encoders() -> None:
     """The handlers start without Gradio, torch or Qdrant, so the page is up before the encoders are."""
     script = (
-        "import sys, webui.handlers, webui.views, webui.views_manage, webui.endpoints, webui.guard, webui.media;"
+        "import sys, webui.handlers, webui.views, webui.views_manage, webui.views_browse, webui.endpoints, webui.guard;"
+        "import webui.media, webui.exporting;"
         "print([name for name in ('gradio', 'torch', 'qdrant_client', 'qdrant_edge', 'indexer', 'training') "
         "if name in sys.modules])"
     )

@@ -52,13 +52,15 @@ def tone(frequency_hz: float, seconds: int) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * frequency_hz * np.arange(seconds * RATE_HZ) / RATE_HZ)).astype(np.float32)
 
 
-def write_colours(path: Path, colours: Sequence[tuple[int, int, int]], *, frequency_hz: float = 300.0) -> Path:
+def write_colours(
+    path: Path, colours: Sequence[tuple[int, int, int]], *, frequency_hz: float = 300.0, frames_per_second: int = 5
+) -> Path:
     """A video with one second of each colour and one tone."""
-    frames = [np.full((48, 64, 3), colour, dtype=np.uint8) for colour in colours for _ in range(5)]
+    frames = [np.full((48, 64, 3), colour, dtype=np.uint8) for colour in colours for _ in range(frames_per_second)]
     write_video(
         path,
         frames=frames,
-        frames_per_second=5,
+        frames_per_second=frames_per_second,
         waveform=tone(frequency_hz, len(colours)),
         sample_rate_hz=RATE_HZ,
     )
@@ -105,12 +107,13 @@ def index_colours(store: Store, path: Path, colours: Sequence[tuple[int, int, in
     return record
 
 
-def make_archive(folder: Path) -> Archive:
+def make_archive(folder: Path, *, frames_per_second: int = 5) -> Archive:
     """An archive of two videos, loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(folder / "index", checkpoint="colours", create=DIMS)
     for name, colours in (("warm.mp4", [RED, RED, YELLOW, BLUE, BLUE]), ("cool.mp4", [BLUE, GREEN, GREEN, RED])):
-        index_colours(store, write_colours(folder / name, colours), colours)
+        path = write_colours(folder / name, colours, frames_per_second=frames_per_second)
+        index_colours(store, path, colours)
     store.flush()
     archive = Archive(store, lambda: Index(store, ColourEmbedder()))
     archive.start()

@@ -6,29 +6,36 @@ from typing import cast
 import gradio as gr
 from gradio.events import api as add_endpoint
 
-from webui import handlers
-from webui.browse import open_level
-from webui.endpoints import EXAMPLES, make_endpoints
+from webui.endpoints import EXAMPLES, make_cluster_endpoints, make_endpoints, make_export_endpoints
 from webui.page_answers import Answers
 from webui.page_basket import basket_html, build_basket
+from webui.page_browse import build_browse, show
 from webui.page_find import build_find
-from webui.page_manage import build_manage, manage_html
-from webui.parts import ACTS, QUICK, Site, worded
+from webui.page_manage import build_manage, card_text, manage_html
+from webui.page_visits import connect_visits
+from webui.parts import ACTS, PRIVATE, QUICK, Site, worded
 from webui.views import status_view
-from webui.views_manage import browse_view, job_view
+from webui.views_manage import job_view
 
 HERE = Path(__file__).parent
 HELP = """
 ### Keyboard
 
-Arrow keys move between results, **Enter** plays one, **m** more like it, **b** into the basket, **h** hides its video,
-**Esc** closes the player.
+Arrow keys move between results, **Enter** plays one, **m** more like it, **n** not like it, **b** into the basket,
+**h** hides its video, **Esc** closes the player. On the timeline of a video arrow keys move the span, with Shift its
+end; on the map of clusters they move the map, **+** and **-** change its size.
+
+### Rounds
+
+**More** searches anew with a moment of the archive. **Also like this** and **Not like this** keep the search and add an
+example to it; each can be taken away again, and **Back** returns to the search before.
 
 ### What the numbers mean
 
 The **score** is the mean similarity (cosine, at most 1) of the query's seconds with the moment. *Closer than 99 % of
 seconds* says how many of 512 random seconds of this archive resemble the query less. **Picture** and **Sound** are the
-two parts of it; *none* means that there is nothing to compare, not that it is unlike.
+two parts of it; *none* means that there is nothing to compare, not that it is unlike. What an archive of this size
+would give by chance is left out unless **Weak matches too** is ticked.
 
 ### From programs
 
@@ -81,8 +88,8 @@ def theme() -> gr.themes.Base:
 
 
 def page_head() -> str:
-    """What goes into the page's head: our script."""
-    return f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+    """What goes into the page's head: our scripts."""
+    return "".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in ("page.js", "map.js"))
 
 
 def page_css() -> str:
@@ -98,11 +105,11 @@ def build_app(site: Site) -> gr.Blocks:
         kept = gr.BrowserState([], storage_key="visxp-basket", secret="visxp-basket")
         watching = gr.State(None)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=480), gr.Tabs():
+            with gr.Column(scale=5, min_width=480), gr.Tabs() as tabs:
                 with gr.Tab("Find", id="find"):
                     find = build_find(site)
                 with gr.Tab("Browse", id="browse") as browse_tab:
-                    level = gr.HTML("", js_on_load=ACTS, elem_id="vx-browse")
+                    browser = build_browse(site)
                 with gr.Tab("Basket", id="basket") as basket_tab:
                     basket = build_basket(site, kept)
                 with gr.Tab("Manage" if not site.read_only else "Index", id="manage") as manage_tab:
@@ -112,23 +119,31 @@ def build_app(site: Site) -> gr.Blocks:
             with gr.Column(scale=2, min_width=400, visible=False, elem_id="vx-watch-column") as watch_column:
                 watch = gr.HTML("", js_on_load=ACTS, elem_id="vx-watch")
 
-        def open_branch(event: gr.EventData) -> str:
-            return _browse(site, str(event.value))
-
         answers = Answers(site, found=found, kept=kept, watching=watching, watch=watch, column=watch_column, find=find)
-        answers.connect(level=level, basket_list=basket)
-        browse_tab.select(worded(lambda: _browse(site, "")), None, level, **QUICK)
+        answers.connect(browser.level, basket, manage.table)
+        connect_visits(site, tabs=tabs, browser=browser, find=find, answers=answers)
+        browse_tab.select(
+            worded(lambda browsing: show(site, browsing)),
+            browser.state,
+            [browser.state, browser.level],
+            concurrency_id="browse",
+            **PRIVATE,
+        )
         basket_tab.select(worded(lambda value: basket_html(site, value)), kept, basket, **QUICK)
-        level.open(worded(open_branch), None, level, **QUICK)
         manage_tab.select(
             worded(lambda text, only, page: manage_html(site, text, only, page)),
             [manage.text, manage.only, manage.page],
             [manage.facts, manage.table],
             **QUICK,
-        )
+        ).success(worded(lambda: card_text(site)), None, [manage.card, manage.report], **PRIVATE)
         timer = gr.Timer(2.0)
         timer.tick(worded(lambda: (_status(site), job_view(site.adder.view()))), None, [status, manage.job], **QUICK)
-        for name, function in make_endpoints(site.archive, site.uploads).items():
+        endpoints = {
+            **make_endpoints(site.archive, site.clusters, site.uploads),
+            **make_cluster_endpoints(site.clusters, read_only=site.read_only),
+            **make_export_endpoints(site.exports),
+        }
+        for name, function in endpoints.items():
             add_endpoint(worded(function), api_name=name, concurrency_limit=2)
     blocks.queue(max_size=200, default_concurrency_limit=4)
     return cast(gr.Blocks, blocks)
@@ -138,12 +153,6 @@ def _status(site: Site) -> str:
     readiness, view = site.archive.readiness, site.adder.view()
     facts = site.archive.facts()
     return status_view(readiness.words, facts, state=readiness.state, busy=view.running, read_only=site.read_only)
-
-
-def _browse(site: Site, branch: str) -> str:
-    level = open_level(site.archive.store, branch)
-    ids = {video_id for cluster in level.clusters for video_id, _ in cluster.examples}
-    return browse_view(level, {video_id: handlers.name_of(site.archive.store, video_id) for video_id in ids})
 
 
 def _help_text() -> str:

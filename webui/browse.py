@@ -1,107 +1,121 @@
-"""Clusters as far as the index has them: counts and examples, read from payloads."""
+"""How a visitor looks at the clusters: which view, which node, in which order. Pure functions of what is known."""
 
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from visxp_search.store import Filter, SecondPoint, Store
+from visxp_search.cluster_book import ROOT
+from visxp_search.errors import UsageError
+from webui.clusters import Known, is_hidden, title_of, walk
+from webui.disk import lay_out
 
-MAX_SHOWN = 60
-N_EXAMPLES = 4
-SAMPLE = 48
-"""Seconds looked at to choose examples from."""
+if TYPE_CHECKING:
+    from visxp_search.cluster_describe import Description
 
-
-@dataclass(frozen=True)
-class ClusterView:
-    """One cluster, or one branch of the hierarchy.
-
-    Attributes:
-        key: what to ask for it with: the cluster's number, or the branch's name.
-        name: what people are shown.
-        n_seconds: its size.
-        examples: (video id, second), the surest first, of different videos where there are some.
-        has_children: whether there is something below it.
-    """
-
-    key: str
-    name: str
-    n_seconds: int
-    examples: tuple[tuple[str, int], ...]
-    has_children: bool = False
+TREE, LIST, MAP = "tree", "list", "map"
+PAGE = 60
+"""Clusters of a list that are shown at once."""
+SORT_WORDS = {
+    "size": "largest first",
+    "tree": "as in the tree",
+    "same-sound": "same sound, different pictures",
+    "same-picture": "same pictures, different sound",
+    "picture": "pictures most alike",
+    "sound": "sounds most alike",
+    "videos": "in most videos",
+    "confidence": "surest first",
+}
 
 
 @dataclass(frozen=True)
-class Level:
-    """What is shown of the clusters at once.
+class Browsing:
+    """What one visitor looks at.
 
     Attributes:
-        trail: branches from the root down to what is shown.
-        clusters: largest first.
-        n_more: how many smaller ones are not shown.
-        is_tree: whether the index has a hierarchy.
+        view: `tree`, `list` or `map`.
+        node: the branch or cluster that is open.
+        sort: order of the list, a key of `SORT_WORDS`.
+        with_hidden: whether hidden nodes are shown.
+        page: of the list, from 0.
     """
 
-    trail: tuple[str, ...]
-    clusters: tuple[ClusterView, ...]
-    n_more: int = 0
-    is_tree: bool = False
+    view: str = TREE
+    node: str = ROOT
+    sort: str = "size"
+    with_hidden: bool = False
+    page: int = 0
 
 
-def open_level(store: Store, branch: str = "") -> Level:
-    """The clusters below a branch of the hierarchy, or all clusters where there is no hierarchy.
+def choose_view(browsing: Browsing, view: str) -> Browsing:
+    """Another view; the tree begins at its root again.
 
-    Args:
-        store: the index.
-        branch: an element of `path` payloads; empty for the top.
+    Raises:
+        UsageError: If there is no such view.
     """
-    sizes = {str(name): size for name, size in store.facet("path", Filter(branch=branch) if branch else None).items()}
-    return _open_branch(store, branch, sizes) if sizes else _list_clusters(store)
+    if view not in (TREE, LIST, MAP):
+        raise UsageError(f"there is no view {view!r}; choose tree, list or map")
+    return replace(browsing, view=view, node=ROOT, page=0)
 
 
-def _list_clusters(store: Store) -> Level:
-    sizes = store.facet("cluster")
-    clusters = tuple(
-        ClusterView(str(number), f"cluster {number}", size, _examples(store, Filter(clusters=(int(number),))))
-        for number, size in islice(sizes.items(), MAX_SHOWN)
-    )
-    return Level((), clusters, n_more=max(0, len(sizes) - MAX_SHOWN))
+def choose_sort(browsing: Browsing, sort: str) -> Browsing:
+    """The list in another order.
+
+    Raises:
+        UsageError: If there is no such order.
+    """
+    if sort not in SORT_WORDS:
+        raise UsageError(f"there is no order {sort!r}; choose one of the list")
+    return replace(browsing, sort=sort, page=0)
 
 
-def _open_branch(store: Store, branch: str, sizes: dict[str, int]) -> Level:
-    trail = _path_to(store, branch) if branch else ()
-    children: list[tuple[str, int]] = []
-    for name, size in sizes.items():
-        path = _path_to(store, name)
-        if len(path) == len(trail) + 1 and path[: len(trail)] == trail:
-            children.append((name, size))
-    clusters = tuple(
-        ClusterView(name, name, size, _examples(store, Filter(branch=name)), has_children=_has_children(store, name))
-        for name, size in children[:MAX_SHOWN]
-    )
-    return Level(trail, clusters, n_more=max(0, len(children) - MAX_SHOWN), is_tree=True)
+def open_node(browsing: Browsing, node: str) -> Browsing:
+    """One branch or cluster, in the tree; the empty text is the root."""
+    return replace(browsing, view=TREE, node=node or ROOT)
 
 
-def _path_to(store: Store, branch: str) -> tuple[str, ...]:
-    """The branches from the root down to this one, itself last."""
-    for point in store.seconds(Filter(branch=branch), page=1):
-        path = [str(name) for name in point.payload.get("path", ())]
-        return tuple(path[: path.index(branch) + 1])
-    return ()
+def settle(browsing: Browsing, known: Known) -> Browsing:
+    """The same, at the root if the open node is no longer there."""
+    return browsing if browsing.node in known.descriptions else replace(browsing, node=ROOT)
 
 
-def _has_children(store: Store, branch: str) -> bool:
-    return any(
-        list(point.payload.get("path", ()))[-1:] != [branch]
-        for point in islice(store.seconds(Filter(branch=branch), page=8), 8)
-    )
+def children(browsing: Browsing, known: Known) -> "list[Description]":
+    """What hangs from the open branch, largest first."""
+    found = [known.descriptions[child] for child in known.book.tree.get(browsing.node, ())]
+    shown = [d for d in found if browsing.with_hidden or not d.hidden]
+    return sorted(shown, key=lambda d: -d.seconds)
 
 
-def _examples(store: Store, where: Filter) -> tuple[tuple[str, int], ...]:
-    points = list(islice(store.seconds(where, page=SAMPLE), SAMPLE))
-    points.sort(key=lambda point: -float(point.payload.get("confidence", 0.0)))
-    first_of_video: dict[str, SecondPoint] = {}
-    for point in points:
-        first_of_video.setdefault(point.video_id, point)
-    others = [point for point in points if first_of_video[point.video_id] is not point]
-    chosen = [*first_of_video.values(), *others][:N_EXAMPLES]
-    return tuple((point.video_id, point.second) for point in chosen)
+def listing(browsing: Browsing, known: Known) -> "list[Description]":
+    """All clusters in the chosen order."""
+    from visxp_search.cluster_describe import SORTS
+
+    nodes = [f"c{cluster}" for cluster in known.book.below(ROOT)]
+    shown = [known.descriptions[node] for node in nodes if browsing.with_hidden or not is_hidden(known.book, node)]
+    order: Callable[[Description], Any] | None = SORTS.get(browsing.sort)
+    return shown if order is None else sorted(shown, key=order)
+
+
+def make_map(browsing: Browsing, known: Known) -> list[dict[str, Any]]:
+    """The nodes of the map, parents first: place in the disk, size, name, hue, and the second that stands for each."""
+    book = known.book
+    places = lay_out(book.tree, ROOT, {node: float(d.seconds) for node, d in known.descriptions.items()})
+    parents = book.parents()
+    nodes = []
+    for node in walk(book):
+        description = known.descriptions[node]
+        if not browsing.with_hidden and is_hidden(book, node):
+            continue
+        nodes.append(
+            {
+                "id": node,
+                "parent": parents.get(node, ""),
+                "x": round(places[node].real, 5),
+                "y": round(places[node].imag, 5),
+                "name": title_of(book, node),
+                "seconds": description.seconds,
+                "hue": known.hues[node],
+                "leaf": node.startswith("c"),
+                "stands": [(e.video_id, e.second) for e in description.nearest[:1]],
+            }
+        )
+    return nodes

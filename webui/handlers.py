@@ -14,6 +14,8 @@ from visxp_search.api import find_video
 from visxp_search.clips import format_time, parse_time
 from visxp_search.decode import MediaInfo, probe
 from visxp_search.errors import UsageError
+from visxp_search.filters import make_filter
+from visxp_search.queries import add_examples
 from visxp_search.search import (
     MODES,
     Moment,
@@ -26,19 +28,34 @@ from visxp_search.search import (
     results_to_json,
     sound_query,
 )
-from visxp_search.store import Filter, Store, VideoRecord
+from visxp_search.store import Store, VideoRecord
 from visxp_search.trace import Curve, trace_video
 from webui.adding import Adder
 from webui.archive import Archive
+from webui.clusters import Clusters, Run, title_of
+from webui.narrow import EVERYWHERE, Narrow, make_scope
 
 CLIP, SOUND, STILL, INDEXED = "clip", "sound", "still", "indexed"
 PAGE_SIZE = 12
 MAX_TOP = 96
 MAX_HIDDEN = 500
+MAX_ROUNDS = 20
+"""Examples that rounds of "also like" and "not like" may add to a search."""
+CLUSTER_EXAMPLES = 4
+"""Typical seconds of a cluster that a search for more like it asks with."""
+MAX_EARLIER = 10
+"""Searches that can be gone back to."""
 TRACE_SECONDS = 150
 """Seconds of video shown around a moment, on each side."""
 MAX_QUERY_SPAN_SECONDS = 120
 """Longest query the page computes; the command line takes longer ones."""
+
+PAGE_WORDS = {
+    "; --max-chance raises it": ", so it is left out as weak",
+    "--min-visual and --min-audio": "the least likeness that was asked for",
+    "see: visxp index ls": "see Manage",
+}
+"""What core messages say of the command line, in the words of the page."""
 
 _FOLDERS = re.compile(r"(?:/[^\s/:;,'\"()]+)+/")
 
@@ -75,6 +92,8 @@ class Form:
         top: moments wanted.
         per_video: at most so many of one video.
         grouped: show the moments of a video together.
+        weak: show also what chance gives.
+        narrow: where to look.
     """
 
     kind: str = CLIP
@@ -89,6 +108,18 @@ class Form:
     top: int = 24
     per_video: int = 3
     grouped: bool = False
+    weak: bool = False
+    narrow: Narrow = EVERYWHERE
+
+
+@dataclass(frozen=True)
+class Round:
+    """An indexed moment that a person added to a search as an example of what is wanted, or of what is not."""
+
+    video_id: str
+    start: int
+    end: int
+    wanted: bool
 
 
 @dataclass(frozen=True)
@@ -96,24 +127,41 @@ class Found:
     """A search and how it is being looked at; lives on the server, one per visitor.
 
     Attributes:
-        query: what was asked.
-        results: what was found.
+        base: what was asked with at first.
+        results: what was found; its query has the examples of all rounds.
         form: with which options.
         names: video id -> what people are shown instead of a path.
         title: what was asked, in words.
         hidden: videos that are left out.
+        rounds: examples that were added to it, oldest first.
         page: first page is 0.
         chosen: number of the moment being watched, or None.
+        earlier: searches that this one came from, the last one last; theirs are empty.
     """
 
-    query: Query
+    base: Query
     results: Results
     form: Form
     names: Mapping[str, str]
     title: str
     hidden: tuple[str, ...] = ()
+    rounds: tuple[Round, ...] = ()
     page: int = 0
     chosen: int | None = None
+    earlier: tuple["Found", ...] = ()
+
+    @property
+    def query(self) -> Query:
+        """What was asked with in the end."""
+        return self.results.query
+
+    @property
+    def reason(self) -> str:
+        """Why nothing was found, in the words of the page; empty if something was."""
+        words = self.results.reason
+        for said, shown in PAGE_WORDS.items():
+            words = words.replace(said, shown)
+        return hide_folders(words)
 
     @property
     def moments(self) -> tuple[Moment, ...]:
@@ -151,6 +199,7 @@ class Watched:
         end: exclusive.
         curve: similarity along the surroundings; None where there is no query.
         around: `[first, stop)` of the surroundings, seconds.
+        strip: the whole video as runs of clusters; empty where it has none.
         moment: what the search says of it, if it comes from one.
         query_offset: time in the video less the time in the query's own file, in step; None where that means nothing.
     """
@@ -161,11 +210,12 @@ class Watched:
     end: float
     curve: Curve | None
     around: tuple[int, int]
+    strip: tuple[Run, ...] = ()
     moment: Moment | None = None
     query_offset: float | None = None
 
 
-def find(archive: Archive, form: Form, uploads: Uploads) -> Found:
+def find(archive: Archive, clusters: Clusters, form: Form, uploads: Uploads) -> Found:
     """Ask with what the form says.
 
     Raises:
@@ -173,21 +223,61 @@ def find(archive: Archive, form: Form, uploads: Uploads) -> Found:
     """
     check_form(form)
     query, title = read_query(archive, form, uploads)
-    return search(archive, query, form, title=title)
+    return search(archive, clusters, query, form, title=title)
 
 
-def search(archive: Archive, query: Query, form: Form, *, title: str, hidden: Sequence[str] = ()) -> Found:
-    """Find the moments that answer a query, leaving out hidden videos."""
+def search(
+    archive: Archive,
+    clusters: Clusters,
+    query: Query,
+    form: Form,
+    *,
+    title: str,
+    hidden: Sequence[str] = (),
+    rounds: Sequence[Round] = (),
+    earlier: Sequence[Found] = (),
+) -> Found:
+    """Find the moments that answer a query and the examples of all rounds, leaving out hidden videos."""
+    store = archive.store
+    asked = query
+    if rounds:
+        examples = [
+            (moment_query(store, r.video_id, start=r.start, end=r.end, by=form.by, audio_weight=form.audio_weight), r)
+            for r in rounds
+        ]
+        asked = add_examples(
+            query,
+            like=[example for example, r in examples if r.wanted],
+            unlike=[example for example, r in examples if not r.wanted],
+        )
     results = find_moments(
-        archive.store,
-        query,
+        store,
+        asked,
         mode=form.mode,
         top=form.top,
         per_video=form.per_video,
-        where=Filter(not_video_ids=tuple(hidden)),
+        where=make_filter(store, make_scope(form.narrow, clusters, hidden=hidden)),
+        max_chance=math.inf if form.weak else None,
     )
-    names = {video_id: name_of(archive.store, video_id) for video_id in {m.video_id for m in results.moments}}
-    return Found(query, results, form, names, title, tuple(hidden))
+    wanted = {moment.video_id for moment in results.moments} | {r.video_id for r in rounds}
+    names = {video_id: name_of(store, video_id) for video_id in wanted}
+    return Found(
+        query, results, form, names, title, tuple(hidden), tuple(rounds), earlier=tuple(earlier)[-MAX_EARLIER:]
+    )
+
+
+def again(archive: Archive, clusters: Clusters, found: Found, **changes: Any) -> Found:
+    """The same search with something changed; it can be gone back from.
+
+    Args:
+        archive: the index.
+        clusters: its clusters.
+        found: the search so far.
+        changes: arguments of `search`.
+    """
+    asked: dict[str, Any] = {"title": found.title, "hidden": found.hidden, "rounds": found.rounds} | changes
+    form = asked.pop("form", found.form)
+    return search(archive, clusters, found.base, form, earlier=(*found.earlier, replace(found, earlier=())), **asked)
 
 
 def check_form(form: Form) -> None:
@@ -316,25 +406,81 @@ def indexed_query(store: Store, record: VideoRecord, start: int, end: int, form:
     return query, f"{name}, {format_time(start)} to {format_time(end)}"
 
 
-def more_like(archive: Archive, form: Form, video_id: str, start: float, end: float) -> Found:
-    """Search for more like an indexed moment, with the options of the form."""
+def more_like(
+    archive: Archive, clusters: Clusters, form: Form, video_id: str, start: float, end: float, *, found: Found | None
+) -> Found:
+    """A new search for more like an indexed moment, with the options of the form; `found` can be gone back to."""
     record = _record(archive.store, video_id)
     options = replace(form, kind=INDEXED, video=video_id, start=str(start), end=str(end), cross=False)
-    stop = min(math.ceil(end), int(start) + MAX_QUERY_SPAN_SECONDS)
-    query, title = indexed_query(archive.store, record, int(start), stop, options)
-    return search(archive, query, options, title=f"more like {title}")
+    first, stop = whole_span(start, end)
+    query, title = indexed_query(archive.store, record, first, stop, options)
+    earlier = () if found is None else (*found.earlier, replace(found, earlier=()))
+    return search(archive, clusters, query, options, title=f"more like {title}", earlier=earlier)
 
 
-def hide_video(archive: Archive, found: Found, video_id: str) -> Found:
+def search_cluster(archive: Archive, clusters: Clusters, form: Form, node: str) -> Found:
+    """A search with what stands for a cluster or branch: its typical seconds as examples.
+
+    Raises:
+        UsageError: If there is no such node, or it has no seconds.
+    """
+    known = clusters.require()
+    description = known.descriptions[known.book.find(node)]
+    if not description.nearest:
+        raise UsageError(f"{node} has no seconds to ask with")
+    first, *others = [(e.video_id, e.second, e.second + 1) for e in description.nearest[:CLUSTER_EXAMPLES]]
+    query = moment_query(
+        archive.store, first[0], start=first[1], end=first[2], by=form.by, audio_weight=form.audio_weight
+    )
+    rounds = [Round(video_id, start, end, wanted=True) for video_id, start, end in others]
+    name = name_of(archive.store, first[0])
+    asked = f"{title_of(known.book, description.node)}: {name}, {format_time(first[1])}"
+    return search(archive, clusters, query, form, title=asked, rounds=rounds)
+
+
+def add_round(
+    archive: Archive, clusters: Clusters, found: Found, video_id: str, start: float, end: float, *, wanted: bool
+) -> Found:
+    """The same search with one more example of what is wanted, or of what is not.
+
+    Raises:
+        UsageError: If there are too many, or the moment is no longer indexed.
+    """
+    record = _record(archive.store, video_id)
+    first, stop = whole_span(start, end)
+    example = Round(record.video_id, first, stop, wanted)
+    others = tuple(r for r in found.rounds if (r.video_id, r.start, r.end) != (example.video_id, first, stop))
+    if len(others) >= MAX_ROUNDS:
+        raise UsageError(f"a search holds {MAX_ROUNDS} examples; take one away, or begin anew with More")
+    return again(archive, clusters, found, rounds=(*others, example))
+
+
+def drop_round(archive: Archive, clusters: Clusters, found: Found, number: object) -> Found:
+    """The same search without one of its examples."""
+    at = whole_number(number, "example")
+    return again(archive, clusters, found, rounds=tuple(r for n, r in enumerate(found.rounds) if n != at))
+
+
+def go_back(found: Found) -> Found:
+    """The search before this one; the first one stays."""
+    return replace(found.earlier[-1], earlier=found.earlier[:-1]) if found.earlier else found
+
+
+def show_weak(archive: Archive, clusters: Clusters, found: Found) -> Found:
+    """The same search with what chance gives."""
+    return again(archive, clusters, found, form=replace(found.form, weak=True))
+
+
+def hide_video(archive: Archive, clusters: Clusters, found: Found, video_id: str) -> Found:
     """The same search without one more video."""
     _record(archive.store, video_id)
     hidden = tuple(dict.fromkeys((*found.hidden, video_id)))[-MAX_HIDDEN:]
-    return search(archive, found.query, found.form, title=found.title, hidden=hidden)
+    return again(archive, clusters, found, hidden=hidden)
 
 
-def unhide_all(archive: Archive, found: Found) -> Found:
+def unhide_all(archive: Archive, clusters: Clusters, found: Found) -> Found:
     """The same search in all videos again."""
-    return search(archive, found.query, found.form, title=found.title)
+    return again(archive, clusters, found, hidden=())
 
 
 def turn_page(found: Found, step: int) -> Found:
@@ -342,13 +488,13 @@ def turn_page(found: Found, step: int) -> Found:
     return replace(found, page=min(max(0, found.page + step), found.n_pages - 1))
 
 
-def watch(archive: Archive, found: Found, number: object) -> Watched:
+def watch(archive: Archive, clusters: Clusters, found: Found, number: object) -> Watched:
     """A moment of the results, with the query's similarity along its surroundings."""
     moment = found.moment(number)
     record = _record(archive.store, moment.video_id)
     around = surroundings(record, moment.start, moment.end)
     curve = trace_video(archive.store, found.query, moment.video_id, start=around[0], end=around[1])
-    from_file = found.query.kind in ("clip", "sound")
+    from_file = found.query.kind in ("clip", "sound") and found.query.examples is None
     begin = float(found.query.origin.get("start", 0.0))
     return Watched(
         record=record,
@@ -357,18 +503,20 @@ def watch(archive: Archive, found: Found, number: object) -> Watched:
         end=moment.end,
         curve=curve,
         around=around,
+        strip=clusters.strip(record.video_id),
         moment=moment,
         query_offset=moment.offset - begin if from_file else None,
     )
 
 
-def watch_span(archive: Archive, video_id: str, start: object, end: object) -> Watched:
+def watch_span(archive: Archive, clusters: Clusters | None, video_id: str, start: object, end: object) -> Watched:
     """A stretch of an indexed video that does not come from a search."""
     record = _record(archive.store, video_id)
     first, stop = whole_number(start, "start"), whole_number(end, "end")
     if not 0 <= first < stop <= max(1, record.seconds_expected):
         raise UsageError(f"seconds {first} to {stop} are not in this video of {record.seconds_expected}")
-    return Watched(record, display_name(record), first, stop, None, surroundings(record, first, stop))
+    strip = clusters.strip(record.video_id) if clusters is not None else ()
+    return Watched(record, display_name(record), first, stop, None, surroundings(record, first, stop), strip)
 
 
 def surroundings(record: VideoRecord, start: float, end: float) -> tuple[int, int]:
@@ -450,6 +598,12 @@ def name_of(store: Store, video_id: str) -> str:
 def display_name(record: VideoRecord) -> str:
     """The file's name."""
     return Path(record.paths[0]).name if record.paths else record.video_id[:12]
+
+
+def whole_span(start: float, end: float) -> tuple[int, int]:
+    """`[first, stop)` whole seconds of a moment, as many as the page asks with at most."""
+    first = int(start)
+    return first, max(first + 1, min(math.ceil(end), first + MAX_QUERY_SPAN_SECONDS))
 
 
 def whole_number(value: object, what: str) -> int:

@@ -59,6 +59,10 @@ PLAYABLE = {
 """Content type -> containers, picture codecs and sound codecs that today's browsers play."""
 
 
+SAVED_TYPES = {".mp4": "video/mp4", ".zip": "application/zip"}
+"""Suffix -> content type of an export; anything else is sent as bytes, since it is for saving."""
+
+
 class NotServedError(VisxpError):
     """There is no such file to serve, or it is not what was indexed."""
 

@@ -24,12 +24,13 @@
   }
 
   function moveLine(player) {
-    const timeline = document.querySelector('.vx-timeline');
-    const line = timeline && timeline.querySelector('.vx-head-line');
-    if (!line || player.id !== 'vx-player') return;
-    const share = (fetchTime(player) - Number(timeline.dataset.first)) / Number(timeline.dataset.length);
-    line.style.display = share >= 0 && share <= 1 ? 'block' : 'none';
-    line.style.left = (100 * share) + '%';
+    if (player.id !== 'vx-player') return;
+    document.querySelectorAll('.vx-timeline, .vx-clusterline').forEach((timeline) => {
+      const line = timeline.querySelector('.vx-head-line');
+      const share = (fetchTime(player) - Number(timeline.dataset.first || 0)) / Number(timeline.dataset.length);
+      line.style.display = share >= 0 && share <= 1 ? 'block' : 'none';
+      line.style.left = (100 * share) + '%';
+    });
   }
 
   /* The uploaded query beside it, at the second that the moment answers. */
@@ -48,11 +49,11 @@
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ['src', 'data-seek'] });
 
   document.addEventListener('click', (event) => {
-    const timeline = event.target.closest && event.target.closest('.vx-timeline');
+    const timeline = event.target.closest && event.target.closest('.vx-timeline, .vx-clusterline');
     const player = document.getElementById('vx-player');
     if (!timeline || !player) return;
     const box = timeline.getBoundingClientRect();
-    const second = Number(timeline.dataset.first) + (event.clientX - box.left) / box.width * Number(timeline.dataset.length);
+    const second = Number(timeline.dataset.first || 0) + (event.clientX - box.left) / box.width * Number(timeline.dataset.length);
     player.currentTime = Math.max(0, second - Number(player.dataset.origin || 0));
   });
 
@@ -62,7 +63,7 @@
     if (event.key === 'Escape') { const close = document.querySelector('[data-act="close"]'); if (close) close.click(); return; }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (card && event.target === card && (event.key === 'Enter' || event.key === ' ')) { event.preventDefault(); card.click(); return; }
-    const act = { m: 'more', b: 'collect', h: 'hide' }[event.key];
+    const act = { m: 'more', n: 'unlike', b: 'collect', h: 'hide' }[event.key];
     if (card && act) { const button = card.querySelector(`[data-act="${act}"]`); if (button) button.click(); return; }
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && card) {
@@ -72,16 +73,13 @@
     }
   });
 
-  window.vxSave = (text, name, type) => {
-    if (!text) return;
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([text], { type }));
-    link.download = name;
-    document.body.append(link);
+  /* A finished export is fetched once, without another click. */
+  const fetched = new Set();
+  new MutationObserver(() => document.querySelectorAll('a[data-fetch]').forEach((link) => {
+    if (fetched.has(link.href)) return;
+    fetched.add(link.href);
     link.click();
-    link.remove();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  };
+  })).observe(document.documentElement, { childList: true, subtree: true });
 
   /* Choosing a span on the pictures of a video: drag, or arrow keys (with Shift for the end). */
   window.vxPick = (element, trigger) => {

@@ -1,6 +1,7 @@
 """What happens when something is looked for, watched, collected or hidden: events tied to handlers."""
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,9 @@ from visxp_search.errors import UsageError
 from webui import basket as baskets
 from webui import handlers
 from webui.basket import Collected, keep_basket, read_basket
-from webui.handlers import INDEXED, Form, Found
-from webui.page_find import FindParts, read_form
+from webui.clusters import choose_hues, title_of
+from webui.handlers import Found
+from webui.page_find import FindParts, read_form, read_options
 from webui.parts import PRIVATE, QUICK, Site, read_target, worded
 from webui.views import pager_text, results_view, watch_view
 
@@ -47,8 +49,12 @@ class Answers:
         self.player = [watching, watch, column]
         self.watch = watch
 
-    def connect(self, *, level: gr.HTML, basket_list: gr.HTML) -> None:
-        """Tie the events to the methods."""
+    def connect(self, *players: gr.HTML) -> None:
+        """Tie the events to the methods.
+
+        Args:
+            players: further parts of the page that play moments.
+        """
         find, results, watch = self.find, self.find.results, self.watch
         seen = [self.found, self.kept]
         find.button.click(
@@ -64,68 +70,98 @@ class Answers:
         find.earlier.click(worded(functools.partial(self.turn, -1)), seen, self.listing, **QUICK)
         find.later.click(worded(functools.partial(self.turn, 1)), seen, self.listing, **QUICK)
         results.watch(worded(self.play_result), seen, [*self.listing, *self.player], **QUICK)
-        results.unhide(worded(self.unhide), seen, self.listing, **PRIVATE)
+        results.back(worded(self.back), seen, self.listing, **QUICK)
+        results.drop(worded(self.drop), seen, self.listing, **PRIVATE)
+        for name, step in (("unhide", handlers.unhide_all), ("weak", handlers.show_weak)):
+            getattr(results, name)(worded(functools.partial(self.change, step)), seen, self.listing, **PRIVATE)
         for part in (results, watch):
-            part.more(worded(self.more), [*find.options, self.kept], self.listing, **PRIVATE)
+            part.more(worded(self.more), [*find.options, *seen], self.listing, **PRIVATE)
             part.hide(worded(self.hide), seen, self.listing, **PRIVATE)
-            part.collect(worded(self.collect), [*seen, self.watching], [self.kept, results, watch], **QUICK)
+            part.also(worded(self.also), seen, self.listing, **PRIVATE)
+            part.unlike(worded(self.unlike), seen, self.listing, **PRIVATE)
+            part.collect(
+                worded(self.collect),
+                [*seen, self.watching],
+                [self.kept, results, watch],
+                trigger_mode="always_last",
+                **QUICK,
+            )
         watch.close(lambda: (None, "", gr.update(visible=False)), None, self.player, **QUICK)
-        for part in (level, basket_list):
+        watch.play(worded(self.play_span), self.kept, self.player, **QUICK)
+        for part in players:
             part.play(worded(self.play_span), self.kept, self.player, **QUICK)
 
     def search(self, *values: Any) -> tuple[Any, ...]:
         """Ask with what the form says."""
         *entered, kept = values
-        return self._list(handlers.find(self.site.archive, read_form(entered), self.site.uploads), kept)
+        return self.listed(
+            handlers.find(self.site.archive, self.site.clusters, read_form(entered), self.site.uploads), kept
+        )
 
     def turn(self, step: int, found: Found | None, kept: Any) -> tuple[Any, ...]:
         """Show another page."""
-        return self._list(handlers.turn_page(known(found), step), kept)
+        return self.listed(handlers.turn_page(known(found), step), kept)
 
     def play_result(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Play a moment of the results."""
-        watched = handlers.watch(self.site.archive, known(found), event.value)
+        watched = handlers.watch(self.site.archive, self.site.clusters, known(found), event.value)
         chosen = replace(known(found), chosen=handlers.whole_number(event.value, "moment"))
-        return (*self._list(chosen, kept), *self._play(watched, kept))
+        return (*self.listed(chosen, kept), *self._play(watched, kept))
 
     def play_span(self, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Play a stretch that some other part of the page shows."""
         video_id, start, end, _ = read_target(event.value)
-        return self._play(handlers.watch_span(self.site.archive, video_id, start, max(end, start + 1)), kept)
+        watched = handlers.watch_span(self.site.archive, self.site.clusters, video_id, start, max(end, start + 1))
+        return self._play(watched, kept)
 
-    def more(
-        self,
-        by: str,
-        weight: float,
-        mode: str,
-        top: float,
-        per_video: float,
-        grouped: bool,
-        kept: Any,
-        event: gr.EventData,
-    ) -> tuple[Any, ...]:
+    def more(self, event: gr.EventData, *values: Any) -> tuple[Any, ...]:
         """Search for more like a moment."""
-        form = Form(INDEXED, None, "", "", "", by, weight, mode, False, int(top), int(per_video), grouped)
-        video_id, start, end, _ = read_target(event.value)
+        *entered, found, kept = values
+        form = read_options(entered)
         handlers.check_form(form)
-        return self._list(handlers.more_like(self.site.archive, form, video_id, start, end), kept)
+        video_id, start, end, _ = read_target(event.value)
+        more = handlers.more_like(self.site.archive, self.site.clusters, form, video_id, start, end, found=found)
+        return self.listed(more, kept)
+
+    def also(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
+        """Add a moment as an example of what is wanted."""
+        return self.listed(self._add_round(found, event.value, wanted=True), kept)
+
+    def unlike(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
+        """Add a moment as an example of what is not wanted."""
+        return self.listed(self._add_round(found, event.value, wanted=False), kept)
+
+    def drop(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
+        """Take an example away."""
+        return self.listed(handlers.drop_round(self.site.archive, self.site.clusters, known(found), event.value), kept)
+
+    def back(self, found: Found | None, kept: Any) -> tuple[Any, ...]:
+        """Show the search before."""
+        return self.listed(handlers.go_back(known(found)), kept)
 
     def hide(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Leave a video out."""
-        return self._list(handlers.hide_video(self.site.archive, known(found), str(event.value)), kept)
+        site = self.site
+        return self.listed(handlers.hide_video(site.archive, site.clusters, known(found), str(event.value)), kept)
 
-    def unhide(self, found: Found | None, kept: Any) -> tuple[Any, ...]:
-        """Look in all videos again."""
-        return self._list(handlers.unhide_all(self.site.archive, known(found)), kept)
+    def change(self, step: Callable[..., Found], found: Found | None, kept: Any) -> tuple[Any, ...]:
+        """Make a step that needs to know no more."""
+        return self.listed(step(self.site.archive, self.site.clusters, known(found)), kept)
 
     def collect(
         self, found: Found | None, kept: Any, watching: handlers.Watched | None, event: gr.EventData
     ) -> tuple[Any, str, str]:
         """Put a moment into the basket, or take it out again."""
         basket = baskets.toggle(read_basket(kept), Collected(*read_target(event.value)))
-        return keep_basket(basket), results_view(found, basket), watch_view(watching, basket)
+        return keep_basket(basket), results_view(found, basket), self._watch_html(watching, basket)
 
-    def _list(self, found: Found, kept: Any) -> tuple[Any, ...]:
+    def _add_round(self, found: Found | None, target: object, *, wanted: bool) -> Found:
+        video_id, start, end, _ = read_target(target)
+        asked = known(found)
+        return handlers.add_round(self.site.archive, self.site.clusters, asked, video_id, start, end, wanted=wanted)
+
+    def listed(self, found: Found, kept: Any) -> tuple[Any, ...]:
+        """The values of `listing`."""
         return (
             found,
             results_view(found, read_basket(kept)),
@@ -135,7 +171,15 @@ class Answers:
         )
 
     def _play(self, watched: handlers.Watched, kept: Any) -> tuple[Any, ...]:
-        return watched, watch_view(watched, read_basket(kept)), gr.update(visible=True)
+        return watched, self._watch_html(watched, read_basket(kept)), gr.update(visible=True)
+
+    def _watch_html(self, watched: handlers.Watched | None, basket: Sequence[Collected]) -> str:
+        titles = {}
+        book = self.site.clusters.book() if watched is not None and watched.strip else None
+        if book is not None:
+            hues = choose_hues(book)
+            titles = {number: (title_of(book, f"c{number}"), hues[f"c{number}"]) for number in book.clusters()}
+        return watch_view(watched, basket, titles=titles)
 
 
 def known(found: Found | None) -> Found:

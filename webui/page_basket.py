@@ -1,19 +1,18 @@
-"""The Basket tab: moments in order, with notes, and their downloads."""
+"""The Basket tab: moments in order, with notes, and their exports."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from visxp_search.errors import UsageError
 from webui import basket as baskets
 from webui import handlers
 from webui.basket import Collected, keep_basket, read_basket
-from webui.parts import ACTS, QUICK, Site, worded
-from webui.views_manage import basket_view
+from webui.exporting import FORMATS
+from webui.parts import ACTS, PRIVATE, QUICK, Site, worded, worded_steps
+from webui.views_manage import basket_view, export_view
 
-SAVE = "(text) => { window.vxSave(text, 'visxp-moments.%s', '%s'); return text; }"
+POLL_SECONDS = 0.3
 
 
 def build_basket(site: Site, kept: gr.BrowserState) -> gr.HTML:
@@ -23,15 +22,18 @@ def build_basket(site: Site, kept: gr.BrowserState) -> gr.HTML:
         site: the site.
         kept: the basket in the visitor's browser.
     """
-    text = gr.Textbox("", visible="hidden")
     rows = gr.HTML(basket_view((), {}), js_on_load=ACTS, elem_id="vx-basket")
-    with gr.Row():
-        as_json = gr.Button("Download JSON", size="sm", scale=0, min_width=150, elem_id="vx-json")
-        as_csv = gr.Button("Download CSV", size="sm", scale=0, min_width=150, elem_id="vx-csv")
-        clear = gr.Button("Empty the basket", size="sm", scale=0, min_width=150)
+    with gr.Row(equal_height=True, elem_id="vx-export-row"):
+        choices = [(label, to) for to, (label, _) in FORMATS.items()]
+        to = gr.Dropdown(choices, value="edl", label="Export as", scale=0, min_width=300, elem_id="vx-format")
+        export = gr.Button("Export", variant="primary", scale=0, min_width=110, elem_id="vx-export")
+        cancel = gr.Button("Cancel", scale=0, min_width=90, interactive=False, elem_id="vx-export-cancel")
+        clear = gr.Button("Empty the basket", scale=0, min_width=150, elem_id="vx-clear")
+    made = gr.HTML("", elem_id="vx-export-job")
+    token = gr.State("")
     gr.HTML(
-        '<p class="vx-hint">The JSON file is a results document: <code>visxp export</code> turns it into edit lists, '
-        "subtitles, clips and reels. The CSV file opens in spreadsheets.</p>"
+        '<p class="vx-hint">Files name the videos without their folders, so an editor asks once where they lie. Notes '
+        "become markers, subtitle lines or comments. The reel and the clips carry name and timecode in the picture.</p>"
     )
 
     def changed(basket: Sequence[Collected]) -> tuple[Any, str]:
@@ -51,41 +53,21 @@ def build_basket(site: Site, kept: gr.BrowserState) -> gr.HTML:
         number = handlers.whole_number(event.value, "number")
         return changed(baskets.annotate(read_basket(value), number, str(event.text)))
 
-    def name_of(video_id: str) -> str:
-        return handlers.name_of(site.archive.store, video_id)
-
-    def write_json(value: Any) -> str:
-        return json.dumps(baskets.basket_document(filled(value), name_of), indent=1, ensure_ascii=False)
-
-    def write_csv(value: Any) -> str:
-        return baskets.basket_csv(filled(value), name_of)
+    def make(value: Any, chosen: str) -> Iterator[tuple[str, str, Any, Any]]:
+        job = site.exports.start(read_basket(value), str(chosen))
+        while not job.ended.wait(POLL_SECONDS):
+            yield export_view(job), job.token, gr.update(interactive=False), gr.update(interactive=True)
+        yield export_view(job), "", gr.update(interactive=True), gr.update(interactive=False)
 
     for name, function in (("up", up), ("down", down), ("out", out), ("note", note)):
         getattr(rows, name)(worded(function), kept, [kept, rows], **QUICK)
     clear.click(worded(lambda: changed(())), None, [kept, rows], **QUICK)
-    as_json.click(worded(write_json), kept, text, **QUICK).success(
-        None, text, text, js=SAVE % ("json", "application/json"), api_visibility="private"
-    )
-    as_csv.click(worded(write_csv), kept, text, **QUICK).success(
-        None, text, text, js=SAVE % ("csv", "text/csv"), api_visibility="private"
-    )
+    export.click(worded_steps(make), [kept, to], [made, token, export, cancel], concurrency_limit=4, **PRIVATE)
+    cancel.click(worded(site.exports.cancel), token, None, **QUICK)
     return rows
 
 
 def basket_html(site: Site, value: Any) -> str:
     """The list of what a browser keeps as its basket."""
     basket = read_basket(value)
-    names = {c.video_id: handlers.name_of(site.archive.store, c.video_id) for c in basket}
-    return basket_view(basket, names)
-
-
-def filled(value: Any) -> tuple[Collected, ...]:
-    """The basket that a browser keeps.
-
-    Raises:
-        UsageError: If it is empty.
-    """
-    basket = read_basket(value)
-    if not basket:
-        raise UsageError("the basket is empty; collect moments first")
-    return basket
+    return basket_view(basket, {c.video_id: site.name_of(c.video_id) for c in basket})

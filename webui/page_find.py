@@ -1,32 +1,59 @@
 """The Find tab: what is asked with, how, and where the answers appear."""
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from visxp_search.api import find_video
-from visxp_search.clips import format_time
+from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, STATIC, format_time
 from webui import handlers
 from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form
+from webui.narrow import Narrow
 from webui.parts import ACTS, QUICK, Site, hand_on, worded
 from webui.views import picker_view, results_view
 
 KINDS = [("Clip", CLIP), ("Sound", SOUND), ("Still", STILL), ("Archive", INDEXED)]
+FLAG_WORDS = [
+    ("still picture", STATIC),
+    ("black picture", BLACK),
+    ("no picture", NO_VIDEO),
+    ("silence", SILENT),
+    ("no sound", NO_AUDIO),
+]
+QUERY = ("kind", "clip", "sound", "still", "video", "start", "end", "cross")
+OPTIONS = ("by", "audio_weight", "mode", "top", "per_video", "grouped", "weak")
+SEVERAL = ("videos", "nodes", "flags", "not_flags")
+PLACES = ("files", "videos", "nodes", "flags", "not_flags", "after", "before", "shortest", "longest")
 
 
 @dataclass(frozen=True)
 class FindParts:
-    """The components of the Find tab; `form` are those whose values make a `Form`, in its order."""
+    """The components of the Find tab.
+
+    Attributes:
+        form: those whose values make a `Form`, in the order of `QUERY`, `OPTIONS` and `PLACES`.
+        options: those of `OPTIONS` and `PLACES` alone.
+        places: name -> component of `PLACES`.
+        button: begins the search.
+        results: the moments.
+        pager: which of them are shown.
+        earlier: to the page before.
+        later: to the next page.
+        filters: holds `places`; its choices are looked up when it is opened.
+    """
 
     form: list[Any]
     options: list[Any]
+    places: dict[str, Any]
     button: gr.Button
     results: gr.HTML
     pager: gr.HTML
     earlier: gr.Button
     later: gr.Button
+    filters: gr.Accordion
 
 
 def build_find(site: Site) -> FindParts:
@@ -79,10 +106,13 @@ def build_find(site: Site) -> FindParts:
                 label="Look for",
                 elem_id="vx-mode",
             )
-            with gr.Accordion("More options", open=False):
+            with gr.Accordion("More options", open=False, elem_id="vx-more"):
                 top = gr.Slider(handlers.PAGE_SIZE, handlers.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
                 per_video = gr.Slider(1, 12, value=3, step=1, label="At most, of one video", buttons=[])
-                grouped = gr.Checkbox(False, label="Group by video")
+                grouped = gr.Checkbox(False, label="Group by video", elem_id="vx-grouped")
+                weak = gr.Checkbox(False, label="Weak matches too", elem_id="vx-weak")
+            with gr.Accordion("Where to look", open=False, elem_id="vx-where") as filters:
+                places = _build_places()
         with gr.Column(scale=5, min_width=420):
             results = gr.HTML(results_view(None, ()), js_on_load=ACTS, elem_id="vx-results")
             with gr.Row(elem_id="vx-paging"):
@@ -107,13 +137,13 @@ def build_find(site: Site) -> FindParts:
             return picker_view(None, 0, 0), "", ""
         record = find_video(site.archive.store, chosen)
         first, last = 0, min(5, max(1, record.seconds_expected))
-        watched = handlers.watch_span(site.archive, record.video_id, first, last)
+        watched = handlers.watch_span(site.archive, None, record.video_id, first, last)
         return picker_view(watched, first, last), format_time(first), format_time(last)
 
     def pick(chosen: str | None, start_text: str, end_text: str, event: gr.EventData) -> tuple[str, str, str]:
         record = find_video(site.archive.store, chosen or "")
         first, last = handlers.picked_span(record, start_text, end_text, event._data)
-        watched = handlers.watch_span(site.archive, record.video_id, first, last)
+        watched = handlers.watch_span(site.archive, None, record.video_id, first, last)
         return picker_view(watched, first, last), format_time(first), format_time(last)
 
     groups = [clip_group, sound_group, still_group, indexed_group]
@@ -121,24 +151,65 @@ def build_find(site: Site) -> FindParts:
     video.change(worded(show_video), [video, start, end], [picker, start, end], **QUICK)
     picker.span(worded(pick), [video, start, end], [picker, start, end], **QUICK)
     by.change(lambda chosen: gr.update(interactive=chosen == "both"), by, weight, **QUICK)
-    form = [kind, clip, sound, still, video, start, end, by, weight, mode, cross, top, per_video, grouped]
-    return FindParts(form, [by, weight, mode, top, per_video, grouped], button, results, pager, earlier, later)
+    filters.expand(worded(functools.partial(list_places, site)), None, [places["videos"], places["nodes"]], **QUICK)
+    options = [by, weight, mode, top, per_video, grouped, weak, *places.values()]
+    form = [kind, clip, sound, still, video, start, end, cross, *options]
+    return FindParts(form, options, places, button, results, pager, earlier, later, filters)
+
+
+def _build_places() -> dict[str, Any]:
+    """The filters, by the names of `PLACES`."""
+    return {
+        "files": gr.Textbox(label="File names", placeholder="tape, *.mxf", elem_id="vx-files"),
+        "videos": gr.Dropdown([], value=[], label="Videos", multiselect=True, elem_id="vx-videos-only"),
+        "nodes": gr.Dropdown([], value=[], label="Clusters", multiselect=True, elem_id="vx-nodes"),
+        "flags": gr.Dropdown(FLAG_WORDS, value=[], label="Only seconds with", multiselect=True, elem_id="vx-flags"),
+        "not_flags": gr.Dropdown(
+            FLAG_WORDS, value=[], label="No seconds with", multiselect=True, elem_id="vx-not-flags"
+        ),
+        "after": gr.Textbox(label="Not before", placeholder="0:00 of a video", elem_id="vx-after"),
+        "before": gr.Textbox(label="Only before", placeholder="the end", elem_id="vx-before"),
+        "shortest": gr.Textbox(label="Videos at least", placeholder="1:00 long"),
+        "longest": gr.Textbox(label="Videos at most", placeholder="1:00:00 long"),
+    }
+
+
+def list_places(site: Site) -> tuple[Any, Any]:
+    """What the filters for videos and clusters offer now."""
+    return (
+        gr.update(choices=handlers.video_choices(site.archive.store)),
+        gr.update(choices=site.clusters.choices()),
+    )
 
 
 def read_form(values: Sequence[Any]) -> Form:
     """The form that the values of `FindParts.form` make."""
-    kind, clip, sound, still, video, start, end, by, weight, mode, cross, top, per_video, grouped = values
+    said = dict(zip((*QUERY, *OPTIONS, *PLACES), values, strict=True))
+    return replace(
+        read_options([said[name] for name in (*OPTIONS, *PLACES)]),
+        kind=str(said["kind"]),
+        file={CLIP: said["clip"], SOUND: said["sound"], STILL: said["still"]}.get(said["kind"]),
+        video=str(said["video"] or ""),
+        start=str(said["start"] or ""),
+        end=str(said["end"] or ""),
+        cross=bool(said["cross"]),
+    )
+
+
+def read_options(values: Sequence[Any]) -> Form:
+    """The form of a search that asks with indexed seconds, of the values of `FindParts.options`."""
+    said = dict(zip((*OPTIONS, *PLACES), values, strict=True))
+    places: dict[str, Any] = {
+        name: tuple(map(str, said[name] or ())) if name in SEVERAL else str(said[name] or "") for name in PLACES
+    }
     return Form(
-        kind=str(kind),
-        file={CLIP: clip, SOUND: sound, STILL: still}.get(kind),
-        video=str(video or ""),
-        start=str(start or ""),
-        end=str(end or ""),
-        by=str(by),
-        audio_weight=float(weight),
-        mode=str(mode),
-        cross=bool(cross),
-        top=int(top),
-        per_video=int(per_video),
-        grouped=bool(grouped),
+        kind=INDEXED,
+        by=str(said["by"]),
+        audio_weight=float(said["audio_weight"]),
+        mode=str(said["mode"]),
+        top=int(said["top"]),
+        per_video=int(said["per_video"]),
+        grouped=bool(said["grouped"]),
+        weak=bool(said["weak"]),
+        narrow=Narrow(**places),
     )

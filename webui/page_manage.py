@@ -8,7 +8,9 @@ import gradio as gr
 
 from visxp_search.api import find_video
 from visxp_search.errors import UsageError
+from visxp_search.store import FAILED
 from webui import handlers
+from webui.card import read_card
 from webui.parts import ACTS, QUICK, Site, worded
 from webui.views_manage import ROWS, facts_view, job_view, videos_view
 
@@ -19,6 +21,8 @@ class ManageParts:
 
     facts: gr.HTML
     table: gr.HTML
+    card: gr.Markdown
+    report: gr.HTML
     job: gr.HTML
     text: gr.Textbox
     only: gr.Dropdown
@@ -30,7 +34,7 @@ def build_manage(site: Site) -> ManageParts:
     facts = gr.HTML("", elem_id="vx-facts")
     job = gr.HTML("", elem_id="vx-job")
     if not site.read_only:
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=True, elem_id="vx-add-row"):
             folder = gr.Dropdown(
                 site.roots.listing(),
                 label="Add a folder of the server",
@@ -64,7 +68,10 @@ def build_manage(site: Site) -> ManageParts:
     with gr.Row():
         earlier = gr.Button("Previous", size="sm", scale=0, min_width=110)
         later = gr.Button("Next", size="sm", scale=0, min_width=110)
-    parts = ManageParts(facts, table, job, text, only, page)
+    with gr.Accordion("The checkpoint, and how well it does", open=False, elem_id="vx-card"):
+        report = gr.HTML("")
+        card = gr.Markdown("", elem_id="vx-card-text")
+    parts = ManageParts(facts, table, card, report, job, text, only, page)
 
     def turn(step: int, wanted: str, status: str, shown: int) -> tuple[int, str]:
         records = handlers.list_videos(site.archive.store, text=wanted, status=status)
@@ -91,6 +98,13 @@ def build_manage(site: Site) -> ManageParts:
         site.adder.enqueue(handlers.display_name(record), [Path(path) for path in record.paths])
         return job_view(site.adder.view())
 
+    def retry_all() -> str:
+        failed = handlers.list_videos(site.archive.store, status=FAILED)
+        if not failed:
+            raise UsageError("no video has failed")
+        site.adder.enqueue(f"{len(failed)} failed again", [Path(path) for r in failed for path in r.paths])
+        return job_view(site.adder.view())
+
     def cancel_job() -> str:
         site.adder.cancel()
         return job_view(site.adder.view())
@@ -106,10 +120,20 @@ def build_manage(site: Site) -> ManageParts:
     add.click(worded(add_folder), folder, job, **QUICK)
     cancel.click(worded(cancel_job), None, job, **QUICK)
     table.retry(worded(retry), None, job, **QUICK)
+    table.again(worded(retry_all), None, job, **QUICK)
     table.confirm(worded(confirm), [text, only, page], table, **QUICK)
     table.keep(worded(functools.partial(turn, 0)), [text, only, page], [page, table], **QUICK)
     table.remove(worded(remove), [text, only, page], [facts, table], **QUICK)
     return parts
+
+
+def card_text(site: Site) -> tuple[str, str]:
+    """The checkpoint's card as Markdown, and the way to its report."""
+    card = read_card(site.model)
+    if card is None:
+        return "This checkpoint has no card.", ""
+    link = '<p><a class="vx-small" href="/media/report" download="report.html">Save the evaluation report</a></p>'
+    return card.markdown, link if card.report is not None else ""
 
 
 def manage_html(site: Site, text: str, status: str, page: int) -> tuple[str, str]:

@@ -2,17 +2,23 @@
 
 import functools
 import inspect
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from visxp_search.errors import UsageError, VisxpError
+from webui import basket as baskets
 from webui import handlers
 from webui.adding import Adder, Roots
 from webui.archive import Archive
+from webui.clusters import Clusters
+from webui.exporting import CSV, JSON, Exports
 from webui.handlers import Uploads
 
 log = logging.getLogger(__name__)
@@ -22,18 +28,21 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 QUICK: dict[str, Any] = PRIVATE | {"queue": False}
 """Options of events that are answered at once."""
 ACTS = """
-const acts = ['watch', 'more', 'hide', 'unhide', 'collect', 'close', 'play', 'open', 'up', 'down', 'out', 'note',
-  'remove', 'confirm', 'keep', 'retry', 'span'];
+const acts = ['watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'collect', 'close', 'play',
+  'cluster', 'open', 'view', 'sort', 'hidden', 'rename', 'merge', 'split', 'move', 'leave', 'ask', 'within',
+  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span'];
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-act]');
-  if (button && element.contains(button)) trigger(button.dataset.act, { value: button.dataset.value || '' });
+  if (!button || !element.contains(button)) return;
+  const field = button.dataset.field && element.querySelector(button.dataset.field);
+  trigger(button.dataset.act, { value: button.dataset.value || '', text: field ? field.value : '' });
 });
 element.addEventListener('change', (event) => {
   const field = event.target.closest('[data-change]');
   if (field) trigger(field.dataset.change, { value: field.dataset.value, text: field.value });
 });
 """
-"""Buttons in our own HTML become events of its component."""
+"""Buttons in our own HTML become events of its component; `text` is what the field named by `data-field` holds."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Site:
         roots: folders that may be added from.
         uploads: where uploads lie, and their limits.
         read_only: nothing can be added, removed or retried.
+        model: the checkpoint as `visxp ui --model` names it; None for the shipped one.
     """
 
     archive: Archive
@@ -53,6 +63,30 @@ class Site:
     roots: Roots
     uploads: Uploads
     read_only: bool = False
+    model: str | None = None
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """The clusters of the archive."""
+        return Clusters(self.archive, self.adder)
+
+    @cached_property
+    def exports(self) -> Exports:
+        """What visitors export; in a folder beside the uploads, deleted with them."""
+        return Exports(
+            Path(self.uploads.folder) / "exports",
+            find=lambda video_id: self.archive.store.video(video_id),
+            texts={
+                CSV: lambda basket: baskets.basket_csv(basket, self.name_of),
+                JSON: lambda basket: json.dumps(
+                    baskets.basket_document(basket, self.name_of), indent=1, ensure_ascii=False
+                ),
+            },
+        )
+
+    def name_of(self, video_id: str) -> str:
+        """What people are shown instead of the path of a video."""
+        return handlers.name_of(self.archive.store, video_id)
 
 
 def worded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,11 +97,29 @@ def worded(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except VisxpError as exc:
-            log.info("%s", exc)
-            raise gr.Error(handlers.hide_folders(str(exc)), duration=12, print_exception=False) from exc
+            raise _shown(exc) from exc
 
     worded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return worded
+
+
+def worded_steps(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """As `worded`, for a function that gives its answer step by step."""
+
+    @functools.wraps(function)
+    def worded_steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from function(*args, **kwargs)
+        except VisxpError as exc:
+            raise _shown(exc) from exc
+
+    worded_steps.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return worded_steps
+
+
+def _shown(exc: VisxpError) -> gr.Error:
+    log.info("%s", exc)
+    return gr.Error(handlers.hide_folders(str(exc)), duration=12, print_exception=False)
 
 
 def hand_on(component: gr.Video | gr.Image) -> None:

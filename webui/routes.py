@@ -8,13 +8,15 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from visxp_search.errors import VisxpError
-from webui.media import Media, NotServedError, Served
+from webui.card import Card
+from webui.exporting import Exports
+from webui.media import SAVED_TYPES, Media, NotServedError, Served
 
 log = logging.getLogger(__name__)
 
 
-def media_routes(media: Media) -> list[Route]:
-    """The routes; each answers GET and HEAD, in a thread, and knows a video by its id alone."""
+def media_routes(media: Media, exports: Exports, *, card: Callable[[], Card | None]) -> list[Route]:
+    """The routes; each answers GET and HEAD, in a thread, and knows a video by its id and an export by its token."""
 
     def serve(find: Callable[[Request], Served], *, max_age_seconds: int) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
@@ -36,8 +38,24 @@ def media_routes(media: Media) -> list[Route]:
     def still(request: Request) -> Served:
         return media.still(request.path_params["video_id"], request.path_params["second"])
 
+    def saved(request: Request) -> Response:
+        export = exports.find(request.path_params["token"])
+        if export is None or export.path is None or not export.path.exists():
+            return PlainTextResponse("this export is no longer kept; export it again", status_code=404)
+        kind = SAVED_TYPES.get(export.path.suffix, "application/octet-stream")
+        headers = {"cache-control": "private, no-store"}
+        return FileResponse(export.path, media_type=kind, filename=export.path.name, headers=headers)
+
+    def report(request: Request) -> Response:
+        found = card()
+        if found is None or found.report is None:
+            return PlainTextResponse("this checkpoint has no report", status_code=404)
+        return FileResponse(found.report, media_type="application/octet-stream", filename=found.report.name)
+
     day = 24 * 3600
     return [
+        Route("/media/export/{token}", saved),
+        Route("/media/report", report),
         Route(
             "/media/video/{video_id}", serve(lambda r: media.original(r.path_params["video_id"]), max_age_seconds=60)
         ),

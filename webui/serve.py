@@ -63,6 +63,7 @@ def serve(
     read_only: bool,
     cache_folder: Path,
     workers: int,
+    model: str | None,
     on_start: Callable[[str], None],
 ) -> None:
     """Serve the page until the process is interrupted; the index is closed at the end.
@@ -75,6 +76,7 @@ def serve(
         read_only: nothing can be changed.
         cache_folder: for thumbnails and proxies.
         workers: decoding processes while adding.
+        model: the checkpoint as `--model` names it, for its card.
         on_start: told the page's URL when it can be opened.
 
     Raises:
@@ -90,7 +92,8 @@ def serve(
 
         archive = Archive(store, load)
         adder = Adder(archive, workers=workers)
-        site = Site(archive, adder, Roots(roots), Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES), read_only=read_only)
+        limits = Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES)
+        site = Site(archive, adder, Roots(roots), limits, read_only=read_only, model=model)
         bound = listen(address.host, address.port)
         port = bound.getsockname()[1]
         app = make_asgi(site, address=address, cache_folder=cache_folder)
@@ -125,12 +128,13 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
 
     from webui.app import build_app, page_css, page_head, theme
     from webui.cache import FileCache
+    from webui.card import read_card
     from webui.media import Media
     from webui.routes import media_routes
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     media = Media(lambda video_id: site.archive.store.video(video_id), FileCache(cache_folder, max_bytes=CACHE_BYTES))
-    app.router.routes.extend(media_routes(media))
+    app.router.routes.extend(media_routes(media, site.exports, card=lambda: read_card(site.model)))
     gr.mount_gradio_app(
         app,
         build_app(site),

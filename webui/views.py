@@ -1,6 +1,6 @@
 """HTML of the Find and Watch parts. Everything that comes from outside is escaped here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +10,7 @@ import numpy as np
 from visxp_search.clips import format_time
 from visxp_search.search import Moment
 from webui.basket import Collected, contains
+from webui.clusters import Run
 from webui.handlers import PAGE_SIZE, Found, Watched
 from webui.media import playable_type, proxy_start
 from webui.plots import curve_paths
@@ -36,14 +37,11 @@ def results_view(found: Found | None, basket: Sequence[Collected]) -> str:
             "Give a clip, a sound, a picture or a span of the archive on the left and press <b>Find moments</b>. "
             "Every second of every video is compared with it, by picture and by sound.",
         )
+    asked = _asked(found)
     if not found.moments:
-        return empty(
-            "Nothing found",
-            f"Nothing in {found.results.n_seconds:,} seconds answers this. Try <b>Similar</b> instead of "
-            f"<b>Same recording</b>, another span, or by picture or sound alone.",
-        )
+        return asked + empty("Nothing found", _why_nothing(found))
     first = found.page * PAGE_SIZE
-    parts = [f'<div class="vx-summary">{_summary(found)}</div>', '<div class="vx-cards" role="list">']
+    parts = [asked, f'<div class="vx-summary">{_summary(found)}</div>', '<div class="vx-cards" role="list">']
     video_id = ""
     for number, moment in list(enumerate(found.moments))[first : first + PAGE_SIZE]:
         if found.form.grouped and moment.video_id != video_id:
@@ -53,6 +51,8 @@ def results_view(found: Found | None, basket: Sequence[Collected]) -> str:
             _card(found, number, moment, in_basket=contains(basket, moment.video_id, moment.start, moment.end))
         )
     parts.append("</div>")
+    if found.page + 1 == found.n_pages:
+        parts.append(f'<p class="vx-hint">{_why_no_more(found)}</p>')
     return "".join(parts)
 
 
@@ -65,8 +65,21 @@ def pager_text(found: Found | None) -> str:
     return f'<div class="vx-pager">{first + 1} to {last} of {len(found.moments)} moments</div>'
 
 
-def watch_view(watched: Watched | None, basket: Sequence[Collected] = (), *, can_compare: bool = True) -> str:
-    """The player of a moment with its curve and its actions; empty where nothing is chosen."""
+def watch_view(
+    watched: Watched | None,
+    basket: Sequence[Collected] = (),
+    *,
+    can_compare: bool = True,
+    titles: Mapping[int, tuple[str, int]] | None = None,
+) -> str:
+    """The player of a moment with its curve, its clusters and its actions; empty where nothing is chosen.
+
+    Args:
+        watched: what is played.
+        basket: the visitor's basket.
+        can_compare: whether it can be searched with.
+        titles: cluster -> (name, hue), for the strip.
+    """
     if watched is None:
         return ""
     record = watched.record
@@ -79,6 +92,8 @@ def watch_view(watched: Watched | None, basket: Sequence[Collected] = (), *, can
         f"</div>"
     )
     actions = [_button("more", target, "More like this", main=True)] if can_compare else []
+    if watched.moment is not None:
+        actions += [_button("also", target, "Also like this"), _button("unlike", target, "Not like this")]
     actions.append(
         _button(
             "collect",
@@ -95,7 +110,8 @@ def watch_view(watched: Watched | None, basket: Sequence[Collected] = (), *, can
     return (
         f'<section class="vx-watch" aria-label="Player">{heading}<div class="vx-watch-body">'
         f'<div class="vx-stage">{player(watched)}</div><div class="vx-side">{facts}'
-        f'<div class="vx-actions">{"".join(actions)}</div></div></div>{_timeline(watched)}</section>'
+        f'<div class="vx-actions">{"".join(actions)}</div></div></div>{_timeline(watched)}'
+        f"{_strip(watched, titles or {})}</section>"
     )
 
 
@@ -161,18 +177,65 @@ def picker_view(watched: Watched | None, start: float, end: float) -> str:
     )
 
 
+def _asked(found: Found) -> str:
+    """What the search consists of: the query, examples of all rounds, hidden videos, and the way back."""
+    chips = [f'<span class="vx-chip"><b>{escape(found.title)}</b></span>']
+    for number, example in enumerate(found.rounds):
+        name = f"{found.names.get(example.video_id, example.video_id[:12])}, {span_text(example.start, example.end)}"
+        kind, sign = ("vx-plus", "also like") if example.wanted else ("vx-minus", "not like")
+        chips.append(
+            f'<span class="vx-chip {kind}"><i>{sign}</i> {escape(name)} <button class="vx-x" data-act="drop" '
+            f'data-value="{number}" aria-label="Take away {escape(name)}" title="Take away">&times;</button></span>'
+        )
+    if found.hidden:
+        n = len(found.hidden)
+        chips.append(
+            f'<span class="vx-chip vx-minus">{n} video{"s" if n > 1 else ""} hidden '
+            f'<button class="vx-link" data-act="unhide">show again</button></span>'
+        )
+    if found.form.narrow.n_conditions:
+        chips.append(f'<span class="vx-chip">looked only where {found.form.narrow.n_conditions} filters allow</span>')
+    back = '<button class="vx-small vx-back" data-act="back">Back</button>' if found.earlier else ""
+    return f'<div class="vx-asked" role="group" aria-label="The search">{back}{"".join(chips)}</div>'
+
+
 def _summary(found: Found) -> str:
     results = found.results
-    hidden = ""
-    if found.hidden:
-        hidden = (
-            f" · {len(found.hidden)} video{'s' if len(found.hidden) > 1 else ''} hidden "
-            f'<button class="vx-link" data-act="unhide">show again</button>'
-        )
     rest = "" if results.complete else " · indexing is not complete"
+    notes = "".join(f" · {escape(note)}" for note in found.query.notes)
+    n = len(found.moments)
     return (
-        f"<b>{len(found.moments)} moments</b> for {escape(found.title)} · {results.n_seconds:,} seconds compared in "
-        f"{results.took_ms:.0f} ms{rest}{hidden}"
+        f"<b>{n} moment{'s' if n != 1 else ''}</b> · {results.n_seconds:,} seconds compared in "
+        f"{results.took_ms:.0f} ms{notes}{rest}"
+    )
+
+
+def _why_nothing(found: Found) -> str:
+    """The reason in the search's own words, and what can be tried."""
+    reason = found.reason or f"nothing in {found.results.n_seconds:,} seconds answers this"
+    tries = []
+    if found.form.narrow.n_conditions or found.hidden:
+        tries.append("take filters or hidden videos away")
+    if not found.form.weak and found.query.weights:
+        tries.append('<button class="vx-link" data-act="weak">show weak matches too</button>')
+    if found.form.mode == "same":
+        tries.append("look for <b>Similar</b> instead of <b>Same recording</b>")
+    if found.form.by == "both":
+        tries.append("compare by picture or sound alone")
+    tries.append("ask with another span")
+    return f"{escape(reason[:1].upper() + reason[1:])}.</p><p>You can {', or '.join(tries)}."
+
+
+def _why_no_more(found: Found) -> str:
+    """Why the list ends where it ends."""
+    form = found.form
+    if len(found.moments) >= form.top:
+        return f"The best {form.top} are shown; ask for more moments under More options."
+    if form.weak:
+        return f"All are shown that differ, at most {form.per_video} of one video, even what chance would give."
+    return (
+        f"What this archive would give by chance ({found.results.max_chance:g} or more expected) is left out, and more "
+        f'than {form.per_video} of one video. <button class="vx-link" data-act="weak">Show weak matches too</button>'
     )
 
 
@@ -181,6 +244,7 @@ def _card(found: Found, number: int, moment: Moment, *, in_basket: bool) -> str:
     start, end = int(moment.start), max(int(moment.start) + 1, round(moment.end))
     chosen = " vx-chosen-card" if found.chosen == number else ""
     collected = _collect_value(moment.video_id, moment, moment.start, moment.end)
+    target = f"{moment.video_id}@{moment.start:g}-{moment.end:g}"
     label = f"{name}, {span_text(moment.start, moment.end)}, score {moment.score:.2f}"
     return (
         f'<article class="vx-card{chosen}" role="listitem" tabindex="0" data-act="watch" data-value="{number}" '
@@ -190,9 +254,10 @@ def _card(found: Found, number: int, moment: Moment, *, in_basket: bool) -> str:
         f'loading="lazy" alt=""><span class="vx-time">{span_text(moment.start, moment.end)}</span></div>'
         f'<div class="vx-body"><h3 title="{escape(name)}">{escape(name)}</h3>{_score(moment)}'
         f"{_bar('Picture', moment.visual)}{_bar('Sound', moment.audio)}"
-        f'<div class="vx-actions">{_button("more", f"{moment.video_id}@{moment.start:g}-{moment.end:g}", "More")}'
-        f"{_button('hide', moment.video_id, 'Hide video')}"
-        f"{_button('collect', collected, 'In basket' if in_basket else 'Basket', pressed=in_basket)}"
+        f'<div class="vx-actions">{_button("more", target, "More", title="More like this (m)")}'
+        f"{_button('unlike', target, 'Not this', title='The same search, but not like this (n)')}"
+        f"{_button('hide', moment.video_id, 'Hide', title='Leave this video out (h)')}"
+        f"{_button('collect', collected, 'In basket' if in_basket else 'Basket', pressed=in_basket, title='(b)')}"
         f"</div></div></article>"
     )
 
@@ -219,10 +284,11 @@ def _bar(label: str, value: float | None) -> str:
     return f'<div class="vx-bar vx-{kind}"><span>{label}</span><i>{fill}</i><b>{value:.2f}</b></div>'
 
 
-def _button(act: str, value: str, text: str, *, main: bool = False, pressed: bool = False) -> str:
+def _button(act: str, value: str, text: str, *, main: bool = False, pressed: bool = False, title: str = "") -> str:
     kind = "vx-main" if main else "vx-small"
     state = ' aria-pressed="true"' if pressed else ""
-    return f'<button class="{kind}" data-act="{act}" data-value="{escape(value)}"{state}>{escape(text)}</button>'
+    hint = f' title="{escape(title)}"' if title else ""
+    return f'<button class="{kind}" data-act="{act}" data-value="{escape(value)}"{state}{hint}>{escape(text)}</button>'
 
 
 def _collect_value(video_id: str, moment: Moment | None, start: float, end: float) -> str:
@@ -232,7 +298,13 @@ def _collect_value(video_id: str, moment: Moment | None, start: float, end: floa
 
 def _facts(watched: Watched) -> str:
     record, moment = watched.record, watched.moment
-    rows = [_score(moment) + _bar("Picture", moment.visual) + _bar("Sound", moment.audio)] if moment is not None else []
+    rows = []
+    if moment is not None:
+        rows.append(_score(moment) + _bar("Picture", moment.visual) + _bar("Sound", moment.audio))
+        if moment.chance is not None:
+            rows.append(f'<p class="vx-hint">expected by chance in this archive: {moment.chance:.2g}</p>')
+        if moment.remark:
+            rows.append(f'<p class="vx-hint">{escape(moment.remark)}</p>')
     facts = record.facts
     size = f"{facts.get('width')} x {facts.get('height')}" if facts.get("width") else ""
     codecs = ", ".join(str(facts[key]) for key in ("video_codec", "audio_codec") if facts.get(key))
@@ -279,4 +351,38 @@ def _timeline(watched: Watched) -> str:
         f'{svg}{sound}<span class="vx-head-line"></span></div>'
         f'<div class="vx-legend"><span>{format_time(first)}</span><span class="vx-keys">{"".join(legend)}</span>'
         f"<span>{format_time(stop)}</span></div>"
+    )
+
+
+def colour(hue: int) -> str:
+    """A cluster's colour, alike in strength whatever the hue, and readable on both themes."""
+    return f"oklch(62% 0.12 {hue})"
+
+
+def _strip(watched: Watched, titles: Mapping[int, tuple[str, int]]) -> str:
+    """The whole video as coloured runs of clusters; a click plays from there."""
+    if not watched.strip:
+        return ""
+    length = max(watched.strip[-1].end, 1)
+    parts = [_run(run, titles, length) for run in watched.strip if run.cluster is not None]
+    seen = list(dict.fromkeys(run.cluster for run in watched.strip if run.cluster in titles))
+    legend = "".join(
+        f'<button class="vx-key-button" data-act="cluster" data-value="c{cluster}" title="Open in Browse">'
+        f'<i style="background:{colour(titles[cluster][1])}"></i>{escape(titles[cluster][0])}</button>'
+        for cluster in seen[:12]
+        if cluster is not None
+    )
+    more = f'<span class="vx-hint">and {len(seen) - 12} more</span>' if len(seen) > 12 else ""
+    return (
+        f'<div class="vx-clusterline" data-length="{length}" role="group" aria-label="Clusters along the video">'
+        f'{"".join(parts)}<span class="vx-head-line"></span></div><div class="vx-legend-keys">{legend}{more}</div>'
+    )
+
+
+def _run(run: Run, titles: Mapping[int, tuple[str, int]], length: int) -> str:
+    name, hue = titles.get(run.cluster or 0, ("", 0))
+    label = f"{name}, {span_text(run.start, run.end)}"
+    return (
+        f'<i style="left:{100 * run.start / length:.3f}%;width:{100 * (run.end - run.start) / length:.3f}%;'
+        f'background:{colour(hue)}" title="{escape(label)}"></i>'
     )

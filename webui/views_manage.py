@@ -9,7 +9,7 @@ from visxp_search.clips import format_time
 from visxp_search.store import DONE, FAILED, VideoRecord
 from webui.adding import JobView
 from webui.basket import Collected
-from webui.browse import Level
+from webui.exporting import Export
 from webui.handlers import display_name, hide_folders
 from webui.views import empty, span_text
 
@@ -18,55 +18,13 @@ ROWS = 50
 STATUS_WORDS = {DONE: "complete", FAILED: "failed", "pending": "begun"}
 
 
-def browse_view(level: Level, names: Mapping[str, str]) -> str:
-    """The clusters of one level, largest first."""
-    if not level.clusters and not level.trail:
-        return empty(
-            "No clusters yet",
-            "Clusters group what looks and sounds alike, so that an archive can be looked through without a question. "
-            "Make them with <code>visxp clusters fit</code>, then open this tab again.",
-        )
-    parts = []
-    if level.is_tree:
-        steps = ['<button class="vx-link" data-act="open" data-value="">All</button>']
-        steps += [
-            f'<button class="vx-link" data-act="open" data-value="{escape(name)}">{escape(name)}</button>'
-            for name in level.trail
-        ]
-        parts.append(f'<nav class="vx-trail" aria-label="Branch">{" / ".join(steps)}</nav>')
-    if not level.clusters:
-        parts.append('<p class="vx-hint">There is nothing below this branch.</p>')
-    parts.append('<div class="vx-clusters">')
-    for cluster in level.clusters:
-        pictures = "".join(
-            f'<button class="vx-example" data-act="play" data-value="{escape(video_id)}@{second}-{second + 1}" '
-            f'title="{escape(names.get(video_id, ""))}, {format_time(second)}">'
-            f'<img src="/media/still/{quote(video_id)}/{second}.jpg" width="160" height="90" loading="lazy" '
-            f'alt="{escape(names.get(video_id, ""))} at {format_time(second)}"></button>'
-            for video_id, second in cluster.examples
-        )
-        descend = (
-            f'<button class="vx-small" data-act="open" data-value="{escape(cluster.key)}">Open</button>'
-            if cluster.has_children
-            else ""
-        )
-        parts.append(
-            f'<article class="vx-cluster"><div class="vx-examples">{pictures}</div><div class="vx-cluster-foot">'
-            f"<h3>{escape(cluster.name)}</h3><span>{cluster.n_seconds:,} s</span>{descend}</div></article>"
-        )
-    parts.append("</div>")
-    if level.n_more:
-        parts.append(f'<p class="vx-hint">{level.n_more} smaller clusters are not shown.</p>')
-    return "".join(parts)
-
-
 def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
     """The moments of the basket in their order, with notes."""
     if not basket:
         return empty(
             "Your basket is empty",
-            "Press <b>Basket</b> on a result to collect it here, write notes, put moments in order, and download "
-            "the list. The basket stays in this browser.",
+            "Press <b>Basket</b> on a result to collect it here, write notes, put moments in order, and export them "
+            "for an editor, a catalogue or as a reel. The basket stays in this browser.",
         )
     rows = []
     for number, collected in enumerate(basket):
@@ -89,6 +47,34 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
             f'<button class="vx-small" data-act="out" data-value="{number}">Remove</button></div></li>'
         )
     return f'<ol class="vx-rows">{"".join(rows)}</ol>'
+
+
+def export_view(export: Export) -> str:
+    """How far an export is, or where it can be fetched; the page's script fetches it once."""
+    if not export.ended.is_set():
+        share = 100 * export.done / export.total if export.total else 0
+        words = f"{share:.0f} %" if export.total else "waiting for its turn or reading the videos"
+        return (
+            f'<div class="vx-job" role="status"><b>{escape(export.label)}</b><span>{words}</span>'
+            f'<div class="vx-progress"><u style="width:{share:.0f}%"></u></div></div>'
+        )
+    parts = []
+    if export.path is None:
+        parts.append(f'<p class="vx-reason" role="status">{escape(export.words)}</p>')
+    else:
+        size = export.path.stat().st_size
+        extent = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(1, round(size / 1e3))} kB"
+        parts.append(
+            f'<p role="status"><a class="vx-small" data-fetch href="/media/export/{export.token}" '
+            f'download="{escape(export.path.name)}">Save {escape(export.path.name)}</a> '
+            f'<span class="vx-hint">{extent}, kept for an hour</span></p>'
+        )
+    if export.path is not None and export.failures:
+        n = len(export.failures)
+        parts.append(f"<p>{n} moment{'s are' if n > 1 else ' is'} not in it, or not whole:</p>")
+    if export.path is not None:
+        parts += [f'<p class="vx-reason">{escape(name)}: {escape(why)}</p>' for name, why in export.failures]
+    return "".join(parts)
 
 
 def facts_view(facts: IndexFacts | None) -> str:
@@ -144,18 +130,35 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
                 ask = f'<button class="vx-small" data-act="confirm" data-value="{video_id}">Remove…</button>'
                 actions = retry + ask
         rows.append(
-            f"<tr><td><b>{escape(name)}</b>{remark}</td><td>{format_time(record.duration_seconds)}</td>"
+            f"<tr><td>{_named(record, name)}{remark}</td><td>{format_time(record.duration_seconds)}</td>"
             f'<td><div class="vx-bar"><i><u style="width:{share:.0f}%"></u></i>'
             f"<b>{record.seconds_done:,} of {record.seconds_expected:,} s</b></div></td>"
             f'<td><span class="vx-is-{escape(record.status)}">{STATUS_WORDS[record.status]}</span></td>'
-            f'<td class="vx-actions">{actions}</td></tr>'
+            f'<td><div class="vx-actions">{actions}</div></td></tr>'
         )
+    n_failed = sum(record.status == FAILED for record in records)
+    failed = ""
+    if n_failed:
+        retry = '<button class="vx-small" data-act="again" data-value="">Try all of them again</button>'
+        words = f"{n_failed} video{'s' if n_failed > 1 else ''} failed; the reason stands below each name."
+        failed = f'<p class="vx-failed">{words} {"" if read_only else retry}</p>'
     n_pages = max(1, -(-len(records) // ROWS))
-    return (
+    return failed + (
         '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th>'
         "<th>Status</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f'<p class="vx-hint">{len(records):,} videos, page {page + 1} of {n_pages}</p>'
+    )
+
+
+def _named(record: VideoRecord, name: str) -> str:
+    """The video's name; a click plays it if there is something to play."""
+    if not record.seconds_done:
+        return f"<b>{escape(name)}</b>"
+    end = min(5, max(1, record.seconds_expected))
+    return (
+        f'<button class="vx-link vx-name" data-act="play" data-value="{escape(record.video_id)}@0-{end}" '
+        f'title="Play it">{escape(name)}</button>'
     )
 
 

@@ -76,6 +76,7 @@ def ui(
         read_only=read_only,
         cache_folder=user_cache_path("visxp") / "ui",
         workers=workers,
+        model=model,
         on_start=tell,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from visxp_search.errors import UsageError
 
@@ -24,6 +25,8 @@ class FoundMoment:
         start: seconds from the video's beginning.
         end: seconds, exclusive.
         scores: those of `SCORES` that the document has.
+        note: what a person wrote about it.
+        address: what the written files call the video; empty for its path (in URIs `file://...`).
     """
 
     rank: int
@@ -32,11 +35,13 @@ class FoundMoment:
     start: float
     end: float
     scores: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    address: str = ""
 
     @property
     def uri(self) -> str:
-        """The video as a `file://` URI."""
-        return self.path.absolute().as_uri()
+        """The video as a `file://` URI, or its address as a relative one."""
+        return quote(self.address) if self.address else self.path.absolute().as_uri()
 
     @property
     def fragment(self) -> str:
@@ -116,7 +121,9 @@ def _read_moment(value: Any, *, rank: int, where: str) -> FoundMoment:
     if not 0 <= start < end:
         raise UsageError(f"{where} runs from {start} to {end}; expected 0 <= start < end, in seconds")
     scores = {key: _read_number(value[key], where=f"{where}.{key}") for key in SCORES if value.get(key) is not None}
-    return FoundMoment(rank, str(value.get("video_id") or ""), Path(path), start, end, scores)
+    return FoundMoment(
+        rank, str(value.get("video_id") or ""), Path(path), start, end, scores, note=str(value.get("note") or "")
+    )
 
 
 def _read_number(value: Any, *, where: str) -> float:

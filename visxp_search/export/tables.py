@@ -7,7 +7,7 @@ from typing import Any
 from visxp_search.clips import format_time
 from visxp_search.export.results import SCORES, FoundMoment, FoundResults
 
-COLUMNS = ("rank", "video_id", "path", "start", "end", "from", "to", *SCORES)
+COLUMNS = ("rank", "video_id", "path", "start", "end", "from", "to", *SCORES, "note")
 """`start` and `end` in seconds, `from` and `to` as h:mm:ss for people; the rest as `visxp search` prints it."""
 
 
@@ -36,10 +36,11 @@ def _row(moment: FoundMoment) -> dict[str, Any]:
     return {
         "rank": moment.rank,
         "video_id": moment.video_id,
-        "path": str(moment.path),
+        "path": moment.address or str(moment.path),
         "start": moment.start,
         "end": moment.end,
         "from": format_time(moment.start),
         "to": format_time(moment.end),
         **moment.scores,
+        **({"note": moment.note} if moment.note else {}),
     }

@@ -141,17 +141,26 @@ def _item(cut: Cut, *, rate: float, reel: str) -> otio.schema.Clip:
             "end_seconds": cut.moment.end,
             "start_timecode": source.timing.start_timecode,
             **cut.moment.scores,
+            **({"note": cut.moment.note} if cut.moment.note else {}),
         },
         "cmx_3600": {"reel": reel},
     }
+    source_range = _range(source, cut.first, cut.stop, rate=rate)
     return otio.schema.Clip(
         name=_plain(source.path.name),
         media_reference=otio.schema.ExternalReference(
-            target_url=source.path.absolute().as_uri(), available_range=_range(source, 0, source.n_frames, rate=rate)
+            target_url=cut.moment.uri, available_range=_range(source, 0, source.n_frames, rate=rate)
         ),
-        source_range=_range(source, cut.first, cut.stop, rate=rate),
+        source_range=source_range,
+        markers=[_marker(cut.moment.note, source_range)] if cut.moment.note else [],
         metadata=metadata,
     )
+
+
+def _marker(note: str, source_range: TimeRange) -> otio.schema.Marker:
+    """A person's note at the first frame; in an EDL it becomes a locator."""
+    first = TimeRange(source_range.start_time, RationalTime(1, source_range.start_time.rate))
+    return otio.schema.Marker(name=_plain(note), marked_range=first, color=otio.schema.MarkerColor.GREEN)
 
 
 def _gap(cut: Cut, rate: float) -> otio.schema.Gap:

@@ -30,6 +30,8 @@ def to_webvtt(results: FoundResults, moments: Iterable[FoundMoment]) -> str:
         lines = [html.escape(_one_line(moment.path.name), quote=False), f"hit {moment.rank}"]
         if moment.label:
             lines[1] += f", {moment.label}"
+        if moment.note:
+            lines.append(html.escape(_one_line(moment.note), quote=False))
         span = f"{_vtt_time(moment.start)} --> {_vtt_time(moment.end)}"
         blocks.append("\n".join([f"hit-{moment.rank}", span, *lines]))
     return "\n\n".join(blocks) + "\n"
@@ -66,18 +68,13 @@ def to_web_annotations(results: FoundResults, *, made_at: datetime | None = None
 
 def _annotation(results: FoundResults, moment: FoundMoment, *, created: str) -> dict[str, Any]:
     said = f"hit {moment.rank}" + (f", {moment.label}" if moment.label else "")
+    found = _body(f"{results.title}: {said}", purpose="describing")
     return {
         "id": _urn("annotation", moment.uri, moment.fragment, results.title),
         "type": "Annotation",
         "motivation": "identifying",
         "created": created,
-        "body": {
-            "type": "TextualBody",
-            "value": f"{results.title}: {said}",
-            "format": "text/plain",
-            "language": "en",
-            "purpose": "describing",
-        },
+        "body": [found, _body(moment.note, purpose="commenting")] if moment.note else found,
         "target": {
             "type": "SpecificResource",
             "source": moment.uri,
@@ -91,6 +88,12 @@ def _annotation(results: FoundResults, moment: FoundMoment, *, created: str) -> 
         "videoId": moment.video_id,
         **moment.scores,
     }
+
+
+def _body(text: str, *, purpose: str) -> dict[str, str]:
+    """A text; only our own words are known to be English."""
+    language = {"language": "en"} if purpose == "describing" else {}
+    return {"type": "TextualBody", "value": text, "format": "text/plain", **language, "purpose": purpose}
 
 
 def _urn(*parts: str) -> str:
