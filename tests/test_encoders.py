@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from visxp_search.encoders import AudioConfig, AudioEncoder, JointHead, VisualConfig, VisualEncoder
+from visxp_search.encoders import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
+from visxp_search.heads import JointHead
 
 VISUAL = VisualConfig(frame_size=64, base_channels=8, blocks=(1, 1, 1, 1), embedding=32)
 AUDIO = AudioConfig(channels=(4, 8, 8, 16), hidden=16, embedding=32)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
-from training import state, warmstart
-from training.config import recipe_from_file, recipe_to_json
+from training import config, state, warmstart
+from training.config import Recipe, recipe_from_file, recipe_to_json
 from training.corpus import Examples, load_examples, match_pairs
 from training.warmstart import train_warmstart
 from visxp_search.checkpoint import load_checkpoint
@@ -161,6 +161,11 @@ def test_wrong_use_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "recipe.json").write_text('{"seed": 0, "magic": {}}')
     assert main(["train", "warmstart", str(tmp_path), *options, "--recipe", str(tmp_path / "recipe.json")]) == 2
     assert "does not fit" in capsys.readouterr().err
+
+
+def test_the_recipe_of_the_shipped_checkpoint_is_the_built_in_one() -> None:
+    """`recipe_default.json` says what the built-in settings are: whoever reads it reads what a run without it does."""
+    assert recipe_from_file(Path(config.__file__).with_name("recipe_default.json")) == Recipe()
 
 
 def test_recipe_survives_its_file(tmp_path: Path) -> None:

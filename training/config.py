@@ -99,8 +99,8 @@ class SelfLabelConfig:
             `selflabel/regularisation` and `selflabel/anchor`, and those of `avc` that keep its heads in step.
     """
 
-    epochs: int = 12
-    labellings: int = 6
+    epochs: int = 8
+    labellings: int = 4
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3

@@ -22,9 +22,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from visxp_search.encoders import AudioConfig, AudioEncoder, JointHead, VisualConfig, VisualEncoder
+from visxp_search.encoders import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
 from visxp_search.errors import CheckpointError
-from visxp_search.heads import ClusteringNetwork, FusionNetwork, HeadsConfig, RepresentationNetwork
+from visxp_search.heads import ClusteringNetwork, FusionNetwork, HeadsConfig, JointHead, RepresentationNetwork
 from visxp_search.spectrogram import LogMel, SpectrogramConfig
 
 FORMAT_VERSION = 1

@@ -1,4 +1,4 @@
-"""The networks: a CNN on frames, a convolutional recurrent network on spectrograms, and the heads on top.
+"""The encoders: a CNN on frames and a convolutional recurrent network on spectrograms.
 
 Tensors in, tensors out: no files, no choice of device. Both encoders give features `(B, D)`; an embedding is the
 features less the `centre` (their mean over the training data, which takes away what all moments have in common),
@@ -18,9 +18,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-HEAD_DROPOUT = 0.5
-"""Share of an embedding and of a hidden layer that the heads on pairs do without in training."""
 
 
 @dataclass(frozen=True)
@@ -149,25 +146,6 @@ class AudioEncoder(Encoder):
         x, _ = self.recurrent(x)  # -> (B, T/4, 2H)
         features: Tensor = self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
         return features
-
-
-class JointHead(nn.Module):
-    """Projection of one modality's embedding into the joint space: (B, D) norm 1 to (B, J) norm 1.
-
-    In training half of the embedding and of the hidden layer are dropped: pairs are few, and what goes together must
-    not be learned by heart.
-    """
-
-    def __init__(self, embedding: int, joint: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(embedding, embedding), nn.BatchNorm1d(embedding), nn.ReLU(), nn.Linear(embedding, joint)
-        )
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Project and normalise."""
-        hidden = self.layers[:-1](F.dropout(embedding, HEAD_DROPOUT, self.training))
-        return F.normalize(self.layers[-1](F.dropout(hidden, HEAD_DROPOUT, self.training)), dim=1)
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int | tuple[int, int]) -> nn.Sequential:

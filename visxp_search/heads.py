@@ -1,4 +1,4 @@
-"""The networks on top of both encoders: correspondence, clusters, and clusters told by one modality.
+"""The networks on top of both encoders: the joint space, correspondence, clusters, and clusters told by one modality.
 
 They read embeddings (norm 1), never pictures or sounds, so whatever has stored embeddings can apply them.
 
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visxp_search.encoders import HEAD_DROPOUT
+DROPOUT = 0.5
+"""Share of an embedding and of a hidden layer that the heads on pairs do without in training."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ class HeadsConfig:
     cluster_hidden: int = 256
 
 
+class JointHead(nn.Module):
+    """Projection of one modality's embedding into the joint space: (B, D) norm 1 to (B, J) norm 1.
+
+    In training half of the embedding and of the hidden layer are dropped: pairs are few, and what goes together must
+    not be learned by heart.
+    """
+
+    def __init__(self, embedding: int, joint: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(embedding, embedding), nn.BatchNorm1d(embedding), nn.ReLU(), nn.Linear(embedding, joint)
+        )
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Project and normalise."""
+        hidden = self.layers[:-1](F.dropout(embedding, DROPOUT, self.training))
+        return F.normalize(self.layers[-1](F.dropout(hidden, DROPOUT, self.training)), dim=1)
+
+
 class FusionNetwork(nn.Module):
     """Do this picture and this sound belong together? A logit for every pair of B pictures and C sounds.
 
@@ -51,9 +71,9 @@ class FusionNetwork(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
         """(B, D) and (C, D) embeddings of norm 1 -> (B, C) logits, positive for "belong together"."""
-        visual, audio = (F.dropout(_scale(rows), HEAD_DROPOUT, self.training) for rows in (visual, audio))
+        visual, audio = (F.dropout(_scale(rows), DROPOUT, self.training) for rows in (visual, audio))
         both = self.visual(visual)[:, None] + self.audio(audio)[None]  # (B, 1, H) + (1, C, H)
-        logits: Tensor = self.out(F.dropout(F.relu(both), HEAD_DROPOUT, self.training)).squeeze(2)  # -> (B, C)
+        logits: Tensor = self.out(F.dropout(F.relu(both), DROPOUT, self.training)).squeeze(2)  # -> (B, C)
         return logits
 
 
