@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from visxp_search.encoders import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
+from visxp_search.encoders import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder, fold_norms
 from visxp_search.heads import JointHead
 
 VISUAL = VisualConfig(frame_size=64, base_channels=8, blocks=(1, 1, 1, 1), embedding=32)
@@ -58,6 +58,17 @@ def test_gradients_reach_every_weight(modality: str) -> None:
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("modality", ["visual", "audio"])
+def test_folding_changes_nothing_but_rounding(modality: str) -> None:
+    """An encoder whose batch norms are folded embeds as before, and has no norm left."""
+    encoder, inputs = _encoder(modality), _inputs(modality, 6)
+    encoder.train()(inputs)
+    before = encoder.eval().embed(inputs)
+    fold_norms(encoder)
+    torch.testing.assert_close(encoder.embed(inputs), before, atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in encoder.modules())
 
 
 def test_float_pictures_are_taken_as_well() -> None:

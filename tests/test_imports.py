@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store_server": {"store", "store_collection", "errors"},
     "checkpoint": {"encoders", "heads", "spectrogram", "errors"},
     "embed": {"clips", "errors", "l3net"},
-    "l3net": {"embed", "checkpoint", "clips", "errors"},
+    "l3net": {"embed", "checkpoint", "clips", "encoders", "errors"},
 }
 """Modules of visxp_search whose imports from visxp_search are listed in full; `decode*` are checked apart."""
 

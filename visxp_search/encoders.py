@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,18 @@ class AudioEncoder(Encoder):
         x, _ = self.recurrent(x)  # -> (B, T/4, 2H)
         features: Tensor = self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
         return features
+
+
+def fold_norms(encoder: Encoder) -> None:
+    """Fold every batch norm into the convolution before it, in place: the same function in fewer passes over memory.
+
+    For use only: a folded encoder cannot be trained, nor take weights of one that is not folded.
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Sequential) and len(module) == 2:
+            convolution, norm = module
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int | tuple[int, int]) -> nn.Sequential:

@@ -10,6 +10,7 @@ from torch import Tensor
 from visxp_search.checkpoint import DEFAULT_CHECKPOINT, available_device, load_checkpoint
 from visxp_search.clips import Clip, stack_frames, stack_waveforms
 from visxp_search.embed import Embeddings, FloatArray, PseudoLabels, VectorSpec
+from visxp_search.encoders import fold_norms
 
 MAX_BATCH = 64
 """Clips that pass through a network at a time; bounds memory for long queries."""
@@ -32,7 +33,9 @@ class L3NetEmbedder:
         self.sample_rate_hz = architecture.spectrogram.sample_rate_hz
         self._device = available_device(device)
         self._networks = checkpoint.networks.to(self._device)
-        self._networks.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for encoder in (self._networks.visual, self._networks.audio):
+            fold_norms(encoder)
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def embed(self, clips: Sequence[Clip]) -> Embeddings:
