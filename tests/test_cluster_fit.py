@@ -390,6 +390,10 @@ def test_commands_from_fit_to_export(store: Store, tmp_path: Path, capsys: pytes
     assert main(["clusters", "name", "2", "applause", *at]) == 0
     assert main(["clusters", "ls", *at]) == 0
     assert "applause" in capsys.readouterr().out
+    assert main(["clusters", "tree", *at]) == 0
+    printed = capsys.readouterr().out
+    assert "applause" in printed
+    assert "v3.mp4" in printed
     assert main(["clusters", "tree", "--json", *at]) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == 300
     assert main(["clusters", "show", "applause", *at]) == 0

@@ -168,6 +168,11 @@ def summarise(description: Description, paths: Mapping[str, Sequence[str]]) -> s
     return "; ".join(words)
 
 
+def main_videos(store: Store, node: str, *, most: int = MAIN_VIDEOS) -> list[str]:
+    """The ids of the videos that have most seconds of a cluster or branch, by a count alone."""
+    return [str(video) for video in store.facet("video_id", Filter(branch=node), limit=most)]
+
+
 def _gather(store: Store, clustering: Clustering, clusters: tuple[int, ...] | None) -> dict[int, _Gathered]:
     model, rows = clustering.model, np.array(clustering.book.rows)
     where = None if clusters is None else Filter(clusters=clusters)

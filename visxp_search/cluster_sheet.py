@@ -122,7 +122,7 @@ def _branch_html(
 ) -> str:
     trail = " / ".join(html.escape(titles[node]) for node in branch.path[1:-1])
     words = html.escape(summarise(branch, paths))
-    facts = f"{branch.clusters} clusters · {branch.seconds} s ({100 * branch.share:.1f} %) in {branch.videos} videos"
+    facts = f"{branch.clusters} clusters · {branch.seconds} s ({100 * branch.share:.1f} %) in {_videos(branch)}"
     label = _label(branch, titles)
     indent, above = f"margin-left:{12 * (depth - 1)}px", f"{trail} / " if trail else ""
     about = f"{facts} · {words}" if words else facts
@@ -130,6 +130,10 @@ def _branch_html(
         f'<div class="branch" style="{indent}"><span class="faint">{above}</span><b>{label}</b>'
         f'<p class="faint">{about}</p></div>'
     )
+
+
+def _videos(description: Description) -> str:
+    return "1 video" if description.videos == 1 else f"{description.videos} videos"
 
 
 def _label(description: Description, titles: Mapping[str, str]) -> str:
@@ -147,7 +151,7 @@ def _cluster_html(
     neighbours = ", ".join(html.escape(titles[node]) for node in description.neighbours) or "none"
     words = summarise(description, paths)
     facts = (
-        f"{description.seconds} s ({100 * description.share:.1f} %) in {description.videos} videos · picture "
+        f"{description.seconds} s ({100 * description.share:.1f} %) in {_videos(description)} · picture "
         f"{_number(description.purity_visual)} · sound {_number(description.purity_audio)} · with sound "
         f"{100 * description.has_audio:.0f} % · near: {neighbours}"
     )
@@ -160,8 +164,9 @@ def _cluster_html(
         )
     )
     about = f"<p>{html.escape(words)}</p>" if words else ""
-    above = " / ".join(html.escape(titles[node]) for node in description.path[1:-1]) or "the top"
-    heading = f'<h2>{_label(description, titles)} <span class="faint">in {above}</span></h2>'
+    above = " / ".join(html.escape(titles[node]) for node in description.path[1:-1])
+    place = f"in {above}" if above else "at the top"
+    heading = f'<h2>{_label(description, titles)} <span class="faint">{place}</span></h2>'
     return f'<section class="cluster">{heading}{about}<p class="faint">{facts}</p>{rows}</section>'
 
 
