@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from tests.conftest import RATE
 from visxp_search import cluster_edit
 from visxp_search.cli import main
 from visxp_search.cluster_book import ROOT
@@ -25,6 +26,7 @@ from visxp_search.cluster_fit import FitOptions, choose_n_clusters, fit_clusters
 from visxp_search.cluster_sheet import Tile, make_tiles, render_sheet
 from visxp_search.cluster_store import Clustering, label_points, require_clustering, write_clustering
 from visxp_search.errors import CollectionError, UsageError
+from visxp_search.render import write_video
 from visxp_search.store import DONE, Filter, SecondPoint, Store, VideoRecord, make_payload
 from visxp_search.store_edge import open_edge_store
 
@@ -344,6 +346,35 @@ def test_tiles_show_pictures_and_sounds(films: Path) -> None:
     assert np.abs(shown["sound", 0].astype(int) - shown["sound", 5]).mean() > 3
 
 
+def test_black_pictures_give_way_to_their_sound(tmp_path: Path) -> None:
+    """A second that is black and sounds is drawn as its spectrogram; one that is black and silent stays black."""
+    tone = 0.3 * np.sin(2 * np.pi * 700 * np.arange(RATE) / RATE)
+    write_video(
+        tmp_path / "black.mp4",
+        frames=[np.zeros((64, 96, 3), dtype=np.uint8)] * 30,
+        frames_per_second=10,
+        waveform=np.concatenate([tone, np.zeros(2 * RATE)]).astype(np.float32),
+        sample_rate_hz=RATE,
+    )
+    tiles = make_tiles([Example("v", 0, 1.0), Example("v", 2, 1.0)], {"v": (str(tmp_path / "black.mp4"),)})
+    shown = [np.asarray(PIL.Image.open(io.BytesIO(tiles["v", second].jpeg))) for second in (0, 2)]
+    assert shown[0].max() > 150
+    assert shown[1].max() < 30
+
+
+def test_words_say_what_is_missing(store: Store) -> None:
+    """Words about likeness are said only of what most seconds have."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=3)).clustering
+    [whole] = describe_nodes(store, clustering, [ROOT])
+    assert whole.has_visual == 1
+    assert 0.8 < whole.has_audio < 1
+    assert summarise(replace(whole, has_audio=0.02), {}).startswith("without sound;")
+    assert summarise(replace(whole, has_visual=0.02), {}).startswith("sound without picture;")
+    assert summarise(replace(whole, has_visual=0.3), {}).startswith("mostly sound without picture;")
+    alike = replace(whole, purity_visual=0.3, purity_audio=0.8)
+    assert summarise(alike, {}).startswith("same sound, different pictures;")
+
+
 def test_auto_finds_how_many_kinds_there_are() -> None:
     """The silhouette of seconds that were not fitted to is best at the planted number of kinds."""
     import torch
@@ -390,6 +421,10 @@ def test_commands_from_fit_to_export(store: Store, tmp_path: Path, capsys: pytes
     assert main(["clusters", "name", "2", "applause", *at]) == 0
     assert main(["clusters", "ls", *at]) == 0
     assert "applause" in capsys.readouterr().out
+    assert main(["clusters", "tree", *at]) == 0
+    printed = capsys.readouterr().out
+    assert "applause" in printed
+    assert "v3.mp4" in printed
     assert main(["clusters", "tree", "--json", *at]) == 0
     assert json.loads(capsys.readouterr().out)["seconds"] == 300
     assert main(["clusters", "show", "applause", *at]) == 0

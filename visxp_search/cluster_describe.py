@@ -24,6 +24,8 @@ NEIGHBOURS = 3
 MAIN_VIDEOS = 3
 MAINLY = 0.5
 """Share of a node's seconds from which on one video is most of it."""
+FEW = 0.1
+"""Share of a node's seconds below which a modality is as good as missing."""
 UNLIKE, ALIKE = 0.2, 0.6
 """Difference of the purities in picture and sound, and both purities, that are worth a word."""
 
@@ -53,6 +55,7 @@ class Description:
         main_videos: ids of those that have most of them, and their shares.
         purity_visual: length of the mean of its seconds' centred pictures, in [0, 1]: 1 if all look the same.
         purity_audio: the same of their sound. Both are NaN if it has none.
+        has_visual: share of its seconds that have a picture.
         has_audio: share of its seconds that have a sound.
         confidence: mean over its seconds.
         nearest: seconds nearest the prototype, each of another video as long as there are others.
@@ -72,6 +75,7 @@ class Description:
     main_videos: tuple[tuple[str, float], ...]
     purity_visual: float
     purity_audio: float
+    has_visual: float
     has_audio: float
     confidence: float
     nearest: tuple[Example, ...]
@@ -148,10 +152,12 @@ def summarise(description: Description, paths: Mapping[str, Sequence[str]]) -> s
         paths: video id -> where the file lies.
     """
     d, words = description, []
-    if d.has_audio < 0.1:
+    if d.has_audio < FEW:
         words.append("without sound")
-    elif np.isnan(d.purity_visual):
+    elif d.has_visual < FEW:
         words.append("sound without picture")
+    elif min(d.has_audio, d.has_visual) < 0.5:  # of too few seconds to say more
+        words.append("mostly without sound" if d.has_audio < d.has_visual else "mostly sound without picture")
     elif d.purity_audio - d.purity_visual > UNLIKE:
         words.append("same sound, different pictures")
     elif d.purity_visual - d.purity_audio > UNLIKE:
@@ -166,6 +172,11 @@ def summarise(description: Description, paths: Mapping[str, Sequence[str]]) -> s
     elif named:
         words.append(f"in {', '.join(name for name, _ in named)}{' and others' if d.videos > len(named) else ''}")
     return "; ".join(words)
+
+
+def main_videos(store: Store, node: str, *, most: int = MAIN_VIDEOS) -> list[str]:
+    """The ids of the videos that have most seconds of a cluster or branch, by a count alone."""
+    return [str(video) for video in store.facet("video_id", Filter(branch=node), limit=most)]
 
 
 def _gather(store: Store, clustering: Clustering, clusters: tuple[int, ...] | None) -> dict[int, _Gathered]:
@@ -217,7 +228,7 @@ def _describe(
 ) -> Description:
     book = clustering.book
     n_seconds = sum(seen.n_seconds for seen in below)
-    n_audio = sum(seen.counts.get("audio", 0) for seen in below)
+    n_visual, n_audio = (sum(seen.counts.get(name, 0) for seen in below) for name in ("visual", "audio"))
     videos = sum((seen.videos for seen in below), Counter[str]())
     near = sorted({item for seen in below for item in (*seen.near, *seen.best.values())}, reverse=True)
     edge = sorted((item for seen in below for item in seen.edge), reverse=True)
@@ -233,6 +244,7 @@ def _describe(
         main_videos=tuple((video, round(n / n_seconds, 3)) for video, n in _most_common(videos)),
         purity_visual=_purity("visual", below),
         purity_audio=_purity("audio", below),
+        has_visual=round(n_visual / n_seconds, 3) if n_seconds else 0.0,
         has_audio=round(n_audio / n_seconds, 3) if n_seconds else 0.0,
         confidence=round(sum(seen.confidence for seen in below) / n_seconds, 3) if n_seconds else 0.0,
         nearest=_one_a_video([Example(video, second, round(score, 4)) for score, video, second in near]),

@@ -1,7 +1,7 @@
 """The contact sheet: clusters as pictures, in one HTML file that needs nothing else.
 
-Pictures are decoded from the videos themselves, each file opened once, and embedded as JPEG; a second of sound alone is
-shown as its spectrogram.
+Pictures are decoded from the videos themselves, file by file, and embedded as JPEG; a second of sound alone, or of
+sound with a black picture, is shown as its spectrogram.
 """
 
 import base64
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from visxp_search.clips import format_time
+from visxp_search.clips import format_time, is_black, is_silent
 from visxp_search.cluster_book import ROOT, ClusterBook
 from visxp_search.cluster_describe import Description, Example, summarise
 from visxp_search.decode import decode_clips, probe
@@ -122,7 +122,7 @@ def _branch_html(
 ) -> str:
     trail = " / ".join(html.escape(titles[node]) for node in branch.path[1:-1])
     words = html.escape(summarise(branch, paths))
-    facts = f"{branch.clusters} clusters · {branch.seconds} s ({100 * branch.share:.1f} %) in {branch.videos} videos"
+    facts = f"{branch.clusters} clusters · {branch.seconds} s ({100 * branch.share:.1f} %) in {_videos(branch)}"
     label = _label(branch, titles)
     indent, above = f"margin-left:{12 * (depth - 1)}px", f"{trail} / " if trail else ""
     about = f"{facts} · {words}" if words else facts
@@ -130,6 +130,10 @@ def _branch_html(
         f'<div class="branch" style="{indent}"><span class="faint">{above}</span><b>{label}</b>'
         f'<p class="faint">{about}</p></div>'
     )
+
+
+def _videos(description: Description) -> str:
+    return "1 video" if description.videos == 1 else f"{description.videos} videos"
 
 
 def _label(description: Description, titles: Mapping[str, str]) -> str:
@@ -147,7 +151,7 @@ def _cluster_html(
     neighbours = ", ".join(html.escape(titles[node]) for node in description.neighbours) or "none"
     words = summarise(description, paths)
     facts = (
-        f"{description.seconds} s ({100 * description.share:.1f} %) in {description.videos} videos · picture "
+        f"{description.seconds} s ({100 * description.share:.1f} %) in {_videos(description)} · picture "
         f"{_number(description.purity_visual)} · sound {_number(description.purity_audio)} · with sound "
         f"{100 * description.has_audio:.0f} % · near: {neighbours}"
     )
@@ -160,8 +164,9 @@ def _cluster_html(
         )
     )
     about = f"<p>{html.escape(words)}</p>" if words else ""
-    above = " / ".join(html.escape(titles[node]) for node in description.path[1:-1]) or "the top"
-    heading = f'<h2>{_label(description, titles)} <span class="faint">in {above}</span></h2>'
+    above = " / ".join(html.escape(titles[node]) for node in description.path[1:-1])
+    place = f"in {above}" if above else "at the top"
+    heading = f'<h2>{_label(description, titles)} <span class="faint">{place}</span></h2>'
     return f'<section class="cluster">{heading}{about}<p class="faint">{facts}</p>{rows}</section>'
 
 
@@ -182,32 +187,37 @@ def _read_tiles(paths: Sequence[str], seconds: Sequence[int]) -> list[Tile]:
     remark = "no path known"
     for path in paths:
         try:
-            has_video = probe(path).has_video
-            pictures = _stills(Path(path), seconds) if has_video else _spectrograms(Path(path), seconds)
-            return [
-                Tile(_jpeg(picture), "") if picture is not None else Tile(b"", "no picture") for picture in pictures
-            ]
+            pictures = _read_pictures(Path(path), seconds)
+            return [Tile(b"", "no picture") if picture is None else Tile(_jpeg(picture), "") for picture in pictures]
         except DecodeError:
             remark = "file not readable"
     return [Tile(b"", remark)] * len(seconds)
 
 
-def _stills(path: Path, seconds: Sequence[int]) -> list[Picture | None]:
-    """(H, W, 3) pictures that fit into a tile."""
+def _read_pictures(path: Path, seconds: Sequence[int]) -> list[Picture | None]:
+    """(H, W, 3) pictures that fit into a tile; where they are black or missing, the spectrogram of what sounds."""
+    info = probe(path)
+    if not info.has_video:
+        drawn = _draw_sounds(path, seconds, start=seconds[0], stop=seconds[-1] + 1)
+        return [drawn.get(second) for second in seconds]
+    pictures: list[Picture | None] = []
     found = decode_stills(path, seconds=seconds, width=TILE_WIDTH, height=TILE_HEIGHT)
-    return [None if picture is None else np.ascontiguousarray(picture.transpose(1, 2, 0)) for picture in found]
+    for second, still in zip(seconds, found, strict=True):
+        picture = None if still is None else np.ascontiguousarray(still.transpose(1, 2, 0))
+        if info.has_audio and (still is None or is_black(still)):
+            picture = _draw_sounds(path, [second], start=second, stop=second + 1).get(second, picture)
+        pictures.append(picture)
+    return pictures
 
 
-def _spectrograms(path: Path, seconds: Sequence[int]) -> list[Picture | None]:
-    """(H, W, 3) spectrograms of the seconds, in one pass over the sound; None where there is none."""
+def _draw_sounds(path: Path, seconds: Sequence[int], *, start: int, stop: int) -> dict[int, Picture]:
+    """Second -> (H, W, 3) spectrogram, in one pass over the sound of `[start, stop)`; silence is left out."""
     drawn: dict[int, Picture] = {}
-    with decode_clips(
-        path, frame_size=1, sample_rate_hz=SOUND_RATE_HZ, start_second=seconds[0], stop_second=seconds[-1] + 1
-    ) as reader:
+    with decode_clips(path, frame_size=1, sample_rate_hz=SOUND_RATE_HZ, start_second=start, stop_second=stop) as reader:
         for clip in reader:
-            if clip.second in seconds and clip.waveform is not None:
-                drawn[clip.second] = draw_spectrogram(clip.waveform.ravel(), width=TILE_WIDTH, height=TILE_HEIGHT)
-    return [drawn.get(second) for second in seconds]
+            if clip.second in seconds and clip.waveform is not None and not is_silent(clip.waveform):
+                drawn[clip.second] = draw_spectrogram(clip.waveform, width=TILE_WIDTH, height=TILE_HEIGHT)
+    return drawn
 
 
 def _jpeg(picture: Picture) -> bytes:

@@ -3,7 +3,7 @@
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,22 @@ def print_description(description: Description, book: ClusterBook, paths: Mappin
 
 
 def print_tree(
-    book: ClusterBook, sizes: Mapping[int, int], *, with_hidden: bool = False, depth: int | None = None
+    book: ClusterBook,
+    sizes: Mapping[int, int],
+    sources: Callable[[str], Sequence[str]],
+    *,
+    with_hidden: bool = False,
+    depth: int | None = None,
 ) -> None:
-    """The tree with sizes, as far down as wanted."""
+    """The tree with sizes, as far down as wanted.
+
+    Args:
+        book: the tree and its names.
+        sizes: cluster -> seconds.
+        sources: node -> names of the videos that it is mainly of.
+        with_hidden: show hidden nodes too.
+        depth: levels to show; None for all.
+    """
     total = max(sum(sizes.values()), 1)
 
     def label(node: str) -> str:
@@ -119,7 +132,8 @@ def print_tree(
         bar = "█" * max(round(BAR_WIDTH * n_seconds / total), 1 if n_seconds else 0)
         name = f" [bold]{escape(book.names[node])}[/bold]" if node in book.names else ""
         hidden = " (hidden)" if node in book.hidden else ""
-        return f"{node}{name}{hidden}  {n_seconds} s  [dim]{100 * n_seconds / total:.1f} % {bar}[/dim]"
+        of = "" if node == ROOT else f"  {escape(', '.join(sources(node)))}"
+        return f"{node}{name}{hidden}  {n_seconds} s  [dim]{100 * n_seconds / total:.1f} % {bar}{of}[/dim]"
 
     def grow(branch: Tree, node: str, level: int) -> None:
         for child in book.tree.get(node, ()):

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -81,6 +82,7 @@ class Steps:
                 "wall": round(now[0] - self.started[0], 1),
                 "cpu": round(now[1] - self.started[1], 1),
             }
+            print(f"{self.name}: {self.spent[self.name]}", file=sys.stderr, flush=True)
             self.name, self.started = step, now
 
 

@@ -161,21 +161,27 @@ def clusters_tree(
     index: IndexOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the hierarchy of clusters with sizes and names.
+    """Show the hierarchy of clusters with sizes, names, and the videos that each is mainly of.
 
     Example: `visxp clusters tree --depth 2`
     """
+    from visxp_search.cluster_describe import main_videos
     from visxp_search.cluster_store import require_clustering
     from visxp_search.console_clusters import print_tree, tree_to_json
 
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
         sizes = {int(cluster): number for cluster, number in store.facet("cluster").items()}
-    if as_json:
-        print_json(tree_to_json(clustering.book, sizes))
-    else:
-        print_tree(clustering.book, sizes, with_hidden=hidden, depth=depth)
-        _warn_unapplied(clustering)
+        if as_json:
+            print_json(tree_to_json(clustering.book, sizes))
+            return
+        paths = _paths(store)
+
+        def sources(node: str) -> list[str]:
+            return [Path(paths[video][0]).name for video in main_videos(store, node) if paths.get(video)]
+
+        print_tree(clustering.book, sizes, sources, with_hidden=hidden, depth=depth)
+    _warn_unapplied(clustering)
 
 
 @app.command("name")
