@@ -43,6 +43,10 @@ from visxp_search.store_collection import CollectionStore, StoredPoint, Where, s
 LOCK_TIMEOUT_SECONDS = 2.0
 """Long enough for a command that is just ending, short enough for a person."""
 
+LEAST_FREE_BYTES = 256 * 2**20
+"""Free space that a write needs. The engine writes through memory maps of sparse files: on a full disk the kernel would
+end the process (SIGBUS) instead of reporting an error."""
+
 HNSW_FROM_KILOBYTES = 400_000
 """Size of one named vector in one segment from which `optimize` builds a graph (400,000 seconds at 256-d)."""
 
@@ -256,12 +260,14 @@ class EdgeCollection:
     """
 
     def __init__(self, path: Path, *, location: str):
+        self._path = path
         self._location = location
         with _engine(location):
             self._shard = edge.EdgeShard.load(str(path))
 
     def upsert(self, points: Sequence[StoredPoint]) -> None:
         """See `Collection.upsert`."""
+        self._require_space()
         self._update(
             edge.UpdateOperation.upsert_points(
                 [
@@ -277,12 +283,24 @@ class EdgeCollection:
 
     def set_payloads(self, updates: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """See `Collection.set_payloads`; the engine takes one payload a call, at some 50,000 calls a second."""
+        self._require_space()
         for point_id, values in updates:
             self.set_payload(point_id, values)
 
     def delete(self, where: Where) -> None:
         """See `Collection.delete`."""
         self._update(edge.UpdateOperation.delete_points_by_filter(_edge_filter(where)))
+
+    def _require_space(self) -> None:
+        try:
+            free = shutil.disk_usage(self._path).free
+        except OSError as exc:
+            raise CollectionError(f"the disk of index {self._location} is gone: {exc}; bring it back") from exc
+        if free < LEAST_FREE_BYTES:
+            raise CollectionError(
+                f"the disk of index {self._location} is full ({free // 2**20} MiB are free, writing needs "
+                f"{LEAST_FREE_BYTES // 2**20}); what is stored is safe: free some space and run the same command again"
+            )
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         with _engine(self._location):

@@ -1,0 +1,113 @@
+"""Disks that fill up, that may not be written and that go away: one clear line each, and nothing is lost."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visxp_search import store_edge
+from visxp_search.cli import main
+from visxp_search.errors import CollectionError
+from visxp_search.store import DONE, SecondPoint, VideoRecord, make_payload, open_store
+
+DIMS = {"visual": 1024}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 480 MiB of its own, which only root may make."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=480m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def _points(number: int) -> list[SecondPoint]:
+    """256 seconds of one video, of random vectors."""
+    vectors = np.random.default_rng(number).standard_normal((256, DIMS["visual"])).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    video_id = f"{number:032x}"
+    return [
+        SecondPoint(
+            video_id,
+            second,
+            {"visual": vector},
+            make_payload(video_id=video_id, second=second, has_audio=False, flags=[], checkpoint="c1"),
+        )
+        for second, vector in enumerate(vectors)
+    ]
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up(small_disk: Path) -> None:
+    """Writing stops with one line before the disk is full; what was stored is there; with space it goes on."""
+    stored = 0
+    with (
+        closing(open_store(small_disk / "index", checkpoint="c1", create=DIMS)) as store,
+        pytest.raises(CollectionError, match=r"is full \(\d+ MiB are free.*run the same command again"),
+    ):
+        while True:
+            store.upsert_seconds(_points(stored))
+            stored += 1
+    assert stored > 3
+    subprocess.run(["mount", "-o", "remount,size=640m", small_disk], check=True)
+    with closing(open_store(small_disk / "index", checkpoint="c1")) as store:
+        assert store.count() == 256 * stored
+        kept = store.seconds_of(f"{stored - 1:032x}", with_vectors=("visual",))
+        np.testing.assert_allclose(kept[7].vectors["visual"], _points(stored - 1)[7].vectors["visual"], atol=1e-6)
+        store.upsert_seconds(_points(stored))
+        assert store.count() == 256 * (stored + 1)
+
+
+@pytest.mark.slow
+def test_a_disk_that_may_only_be_read(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An index on a read-only disk is refused in one line that says why; writable again, all is there."""
+    subprocess.run(["mount", "-o", "remount,size=640m", small_disk], check=True)
+    with closing(open_store(small_disk / "index", checkpoint="c1", create=DIMS)) as store:
+        store.upsert_seconds(_points(0))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert main(["index", "info", "--index", str(small_disk / "index")]) == 3
+    error = capsys.readouterr().err
+    assert "Read-only file system" in error
+    assert len(error.strip().splitlines()) == 1
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    with closing(open_store(small_disk / "index", checkpoint="c1")) as store:
+        assert store.count() == 256
+
+
+def test_little_space_is_refused_before_the_engine_meets_it(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the least free space nothing is written, neither seconds nor payloads nor the ledger; reading goes on."""
+    with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
+        store.upsert_seconds(_points(0))
+        monkeypatch.setattr(store_edge, "LEAST_FREE_BYTES", 2**60)
+        with pytest.raises(CollectionError, match="is full"):
+            store.upsert_seconds(_points(1))
+        with pytest.raises(CollectionError, match="is full"):
+            store.set_payloads([(f"{0:032x}", 0, {"cluster": 1})])
+        with pytest.raises(CollectionError, match="is full"):
+            store.upsert_videos([VideoRecord(f"{0:032x}", ("/a.mp4",), status=DONE)])
+        assert (store.count(), store.count_videos()) == (256, 0)
+        store.delete_video(f"{0:032x}")  # which makes space
+        assert store.count() == 0
+
+
+@pytest.mark.parametrize("shard", ["videos", "seconds"])
+def test_a_torn_shard_is_one_line(index_folder: Path, capsys: pytest.CaptureFixture[str], shard: str) -> None:
+    """With files of a shard cut to half, the command ends with 3 and one line that says what to do."""
+    with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
+        store.upsert_seconds(_points(0))
+        store.upsert_videos([VideoRecord(f"{0:032x}", ("/a.mp4",), status=DONE)])
+    for path in (index_folder / shard).rglob("*.json"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    capsys.readouterr()
+    assert main(["index", "ls", "--index", str(index_folder)]) == 3
+    error = capsys.readouterr().err
+    assert "damaged" in error
+    assert "restore it from a backup" in error
