@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the pictures")
     parser.add_argument("--work", type=Path, help="folder of the demo's archive and index, kept")
     parser.add_argument("--docs", type=Path, help="folder for the two pictures of the README")
+    parser.add_argument("--quick", action="store_true", help="only at 1280x800 and in the light theme")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
@@ -43,7 +44,7 @@ def main() -> int:
             make_archive(work)
         process, url, _ = start(work, "--root", str(work / "archive"))
         try:
-            for file in look(url, work, options.out):
+            for file in look(url, work, options.out, quick=options.quick):
                 print(file)
         finally:
             stop(process)
@@ -77,14 +78,14 @@ def name_by_file(store: Any, cluster: int, names: dict[str, str]) -> None:
         name(store, require_clustering(store), f"c{cluster}", most.replace("-", " "))
 
 
-def look(url: str, work: Path, out: Path) -> Iterator[Path]:
-    """Every scene in every size and theme."""
+def look(url: str, work: Path, out: Path, *, quick: bool) -> Iterator[Path]:
+    """Every scene in every size and theme; quick: in one."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        for size, (width, height) in SIZES.items():
-            for theme in THEMES:
+        for size, (width, height) in list(SIZES.items())[: 1 if quick else None]:
+            for theme in THEMES[: 1 if quick else None]:
                 with opened(browser, f"{url}?__theme={theme}", width=width, height=height) as page:
                     for scene, play in SCENES.items():
                         play(page, work)

@@ -154,7 +154,8 @@ def play(page: Any, what: str) -> dict[str, float]:
     page.evaluate(
         "() => { const begun = performance.now(); window.played = null;"
         " document.addEventListener('playing', (event) => { const p = event.target; window.played = window.played ||"
-        " { at: p.played.start(0) + Number(p.dataset.origin), wanted: Number(p.dataset.seek),"
+        " { at: (p.played.length ? p.played.start(0) : p.currentTime) + Number(p.dataset.origin),"
+        " wanted: Number(p.dataset.seek),"
         " ms: performance.now() - begun };"
         " p.pause(); }, true); }"
     )
@@ -431,7 +432,7 @@ def test_two_visitors_do_not_meet(site: Site, browser: Any) -> None:
         opened.click("#vx-find")
     for opened, title in zip(pages, ("drums.mp4", "rain.wav"), strict=True):
         opened.wait_for_selector(".vx-card")
-        assert title in opened.inner_text(".vx-summary")
+        assert title in opened.inner_text(".vx-asked")
         opened.context.close()
 
 
@@ -509,7 +510,7 @@ def test_thirty_queries_at_once(site: Site) -> None:
     """Thirty programs ask at once; each gets its answer."""
     from gradio_client import Client
 
-    page = Client(site.url, verbose=False)
+    page = Client(site.url, verbose=False, httpx_kwargs={"timeout": 120})
     videos = page.predict("", api_name="/videos")
 
     def ask(number: int) -> int:
@@ -561,6 +562,6 @@ def test_login_and_read_only(folder: Path, site: Site, tmp_path: Path) -> None:
     try:
         assert fetch(url)[0] == 401 and fetch(url + "gradio_api/info")[0] == 401
         status, body = fetch(url, headers={"Authorization": "Basic YW5uYTpzZWNyZXQ="})
-        assert status == 200 and b"vx-find" in body and b"vx-add" not in body
+        assert status == 200 and b"vx-find" in body and b'"vx-add"' not in body
     finally:
         stop(process)

@@ -136,6 +136,9 @@ def test_more_begins_anew_and_can_be_gone_back_from(archive: Archive) -> None:
     assert more.title.startswith("more like cool.mp4") and more.rounds == ()
     assert (more.moments[0].video_id, more.moments[0].start) == (cool.video_id, 1)
     assert handlers.go_back(more).title == found.title
+    hidden = handlers.hide_video(archive, clusters_of(archive), found, cool.video_id)
+    more = handlers.more_like(archive, clusters_of(archive), found.form, cool.video_id, 1, 3, found=hidden)
+    assert more.hidden == (cool.video_id,) and cool.video_id not in {moment.video_id for moment in more.moments}
 
 
 def test_the_page_says_why_nothing_was_found(archive: Archive) -> None:

@@ -409,13 +409,17 @@ def indexed_query(store: Store, record: VideoRecord, start: int, end: int, form:
 def more_like(
     archive: Archive, clusters: Clusters, form: Form, video_id: str, start: float, end: float, *, found: Found | None
 ) -> Found:
-    """A new search for more like an indexed moment, with the options of the form; `found` can be gone back to."""
+    """A new search for more like an indexed moment, with the options of the form.
+
+    `found` can be gone back to, and what is hidden in it stays so.
+    """
     record = _record(archive.store, video_id)
     options = replace(form, kind=INDEXED, video=video_id, start=str(start), end=str(end), cross=False)
     first, stop = whole_span(start, end)
     query, title = indexed_query(archive.store, record, first, stop, options)
     earlier = () if found is None else (*found.earlier, replace(found, earlier=()))
-    return search(archive, clusters, query, options, title=f"more like {title}", earlier=earlier)
+    hidden = () if found is None else found.hidden
+    return search(archive, clusters, query, options, title=f"more like {title}", hidden=hidden, earlier=earlier)
 
 
 def search_cluster(archive: Archive, clusters: Clusters, form: Form, node: str) -> Found:

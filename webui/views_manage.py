@@ -91,9 +91,7 @@ def facts_view(facts: IndexFacts | None) -> str:
         or "none",
         "Checkpoint": facts.checkpoint,
         "Embeddings": ", ".join(f"{name} {length}" for name, length in facts.dims.items()),
-        "Without use": ", ".join(
-            f"{flag.replace('_', ' ')} {number:,} s" for flag, number in sorted(facts.flags.items())
-        )
+        "Remarks": ", ".join(f"{flag.replace('_', ' ')} {number:,} s" for flag, number in sorted(facts.flags.items()))
         or "none",
     }
     return (
