@@ -79,7 +79,8 @@ def _by_way(networks: Networks, *, budget_seconds: float) -> list[Row]:
 
     def spectrogram() -> Tensor:
         with torch.inference_mode():
-            return networks.log_mel(waveforms)
+            mels: Tensor = networks.log_mel(waveforms)
+            return mels
 
     mels = spectrogram()
     cases: dict[str, Callable[[], object]] = {

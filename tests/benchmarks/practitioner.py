@@ -42,11 +42,12 @@ def mel_filters() -> npt.NDArray[np.float32]:
     def to_mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray(2595 * np.log10(1 + hz / 700))
 
-    edges = 700 * (10 ** (np.linspace(*to_mel(np.array([60.0, 12_000.0])), N_MELS + 2) / 2595) - 1)
+    low, high = to_mel(np.array([60.0, 12_000.0])).tolist()
+    edges = 700 * (10 ** (np.linspace(low, high, N_MELS + 2) / 2595) - 1)
     hz = np.linspace(0, RATE / 2, N_FFT // 2 + 1)
     up = (hz[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     down = (edges[2:, None] - hz[None]) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(0, np.minimum(up, down)).astype(np.float32)
+    return np.asarray(np.maximum(0, np.minimum(up, down)), dtype=np.float32)
 
 
 def log_mel(waveform: npt.NDArray[np.float32], filters: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
