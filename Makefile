@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format screenshots lock clean
+.PHONY: help demo test test-slow check bench bench-check format screenshots lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+bench: $(VENV)/.installed-dev ## Measure speed and memory against baselines, and record it (BENCH="--only index" for a part)
+	$(BIN)/python -m tests.benchmarks.run --record $(BENCH)
+
+bench-check: $(VENV)/.installed-dev ## Measure again, and fail where a ratio is 25 % above the recorded one
+	$(BIN)/python -m tests.benchmarks.run --check $(BENCH)
 
 format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ def make_motion(seed: int, n_pictures: int = 30) -> FloatArray:
     """Pictures of a bright square that wanders before one and the same wall."""
     wall = np.random.default_rng(99).random((32, 32)).astype(np.float32)
     rng = np.random.default_rng(seed)
-    pictures = np.repeat(wall[None] * np.float32(0.5), n_pictures, axis=0)
+    pictures = np.asarray(np.repeat(wall[None] / 2, n_pictures, axis=0), dtype=np.float32)
     place = rng.integers(4, 24, 2)
     for picture in pictures:
         place = np.clip(place + rng.integers(-3, 4, 2), 0, 26)
