@@ -58,7 +58,7 @@ class AvcConfig:
         loss_weights: term -> weight; the terms are `avc/correspondence`, `avc/contrastive` and `avc/anchor`.
     """
 
-    epochs: int = 8
+    epochs: int = 6
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3
@@ -99,8 +99,8 @@ class SelfLabelConfig:
             `selflabel/regularisation` and `selflabel/anchor`, and those of `avc` that keep its heads in step.
     """
 
-    epochs: int = 8
-    labellings: int = 4
+    epochs: int = 6
+    labellings: int = 3
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3
