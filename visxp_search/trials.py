@@ -174,6 +174,9 @@ def cut(path: Path, *, start: float, end: float) -> Excerpt:
             rate = Fraction(clip.fps).limit_denominator(1001)
             part = clip.subclipped(start, min(end, clip.duration))
             frames = np.stack([_shrink(frame) for frame in part.iter_frames(fps=float(rate))])
+            # moviepy leaves the pipes of an ffmpeg that has ended by itself open.
+            for pipe in (clip.reader.proc.stdout, clip.reader.proc.stderr):
+                pipe.close()
     except (OSError, ValueError) as exc:
         raise DecodeError(f"{path}: cannot be cut at {start:.1f} s ({exc})") from exc
     waveform = None

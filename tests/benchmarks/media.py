@@ -6,7 +6,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-SIZES = {"360p": "640x360", "720p": "1280x720", "1080p": "1920x1080"}
+SIZES = {"180p": "320x180", "360p": "640x360", "720p": "1280x720", "1080p": "1920x1080"}
 CODECS = {
     "h264": ["-c:v", "libx264", "-preset", "veryfast", "-crf", "23"],
     "hevc": ["-c:v", "libx265", "-preset", "ultrafast", "-crf", "28", "-x265-params", "log-level=error"],
@@ -27,7 +27,7 @@ def render(folder: Path, *, size: str = "720p", codec: str = "h264", gop: int = 
     sound = ["-c:a", "libopus" if codec == "vp9" else "aac", "-b:a", "96k"]
     if not base.exists():
         _run(
-            *("-f", "lavfi", "-i", f"testsrc2=size={SIZES[size]}:rate=25,noise=alls=12:allf=t"),
+            *("-f", "lavfi", "-i", f"testsrc2=size={SIZES[size]}:rate=25,noise=alls=4:allf=t"),
             *("-f", "lavfi", "-i", "anoisesrc=r=48000:a=0.1:c=pink,tremolo=f=3"),
             *("-t", str(BASE_SECONDS), "-pix_fmt", "yuv420p", "-g", str(gop), *CODECS[codec], *sound, str(partial)),
         )

@@ -24,7 +24,7 @@ def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
         if rows and time.perf_counter() - begun > budget_seconds * 0.4:
             print(f"memory: {minutes} minutes and more left out, the time is up", file=sys.stderr)
             break
-        path = render(work, size="360p", seconds=60 * minutes)
+        path = render(work, size="180p", seconds=60 * minutes)
         peak = peak_mb(["index", "add", "--quiet", "--workers", "2", str(path)], work)
         ratio = peak / rows[0].value if rows else None
         name = f"index add, one video of {minutes} min"
