@@ -1,12 +1,14 @@
 """The clusters that a checkpoint learned, as payloads of an index, until the archive has clusters of its own."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from indexer.pipeline import add_files
+from tests.conftest import write_film
 from visxp_search.cli import main
 from visxp_search.cluster_fit import FitOptions, fit_clusters
 from visxp_search.cluster_store import require_clustering
@@ -23,12 +25,22 @@ def embedder(labelling_checkpoint: Path) -> L3NetEmbedder:
     return L3NetEmbedder(labelling_checkpoint, device="cpu")
 
 
-@pytest.fixture
-def store(index_folder: Path, embedder: L3NetEmbedder, films: Path) -> Iterator[Store]:
-    """An index of the films, made by a checkpoint with heads."""
+@pytest.fixture(scope="module")
+def indexed(embedder: L3NetEmbedder, films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the films, made by a checkpoint with heads; closed, to be copied."""
+    path = tmp_path_factory.mktemp("indexed") / "index"
     dims = {name: spec.length for name, spec in embedder.specs.items()}
-    opened = open_store(index_folder, checkpoint=embedder.checkpoint_id, create=dims)
+    opened = open_store(path, checkpoint=embedder.checkpoint_id, create=dims)
     add_files(opened, embedder, [films])
+    opened.close()
+    return path
+
+
+@pytest.fixture
+def store(indexed: Path, index_folder: Path, embedder: L3NetEmbedder) -> Iterator[Store]:
+    """A copy of that index, open."""
+    shutil.copytree(indexed, index_folder)
+    opened = open_store(index_folder, checkpoint=embedder.checkpoint_id)
     yield opened
     opened.close()
 
@@ -60,8 +72,6 @@ def test_labels_are_counted_and_filtered(store: Store) -> None:
 
 def test_clusters_of_the_archive_take_their_place(store: Store, embedder: L3NetEmbedder, tmp_path: Path) -> None:
     """A fit replaces all labels, and seconds indexed after it get the archive's, not the checkpoint's."""
-    from tests.conftest import write_film
-
     with pytest.raises(CollectionError, match="only those that its checkpoint learned"):
         require_clustering(store)
     book = fit_clusters(store, FitOptions(n_clusters=3)).clustering.book

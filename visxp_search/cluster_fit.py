@@ -51,7 +51,7 @@ TOO_FEW = 0.1
 SIZE_TOLERANCE = 0.02
 N_NEAR = 16
 """Clusters that a second may go to while sizes are balanced: its best ones by then."""
-BALANCE_ROUNDS = 4
+BALANCE_ROUNDS = 6
 """How often, at most, the best clusters are looked for anew."""
 AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 AUTO_SECONDS_PER_CLUSTER = 12
@@ -426,8 +426,8 @@ def _balance(
             sharpness=8 * SHARPNESS,
             start=offsets,
             tolerance=SIZE_TOLERANCE / 2,
-            passes=12,
-            doublings=2,
+            passes=25,
+            doublings=3,
         )
     progress("balance sizes", 1, 1)
     return best, best_error
