@@ -551,6 +551,14 @@ def test_ledger_entries_come_back(store: Store) -> None:
     assert list(store.videos(DONE)) == []
 
 
+def test_brief_entries_lack_what_a_listing_does_not_show(store: Store) -> None:
+    """Brief entries are the whole ones without stats and facts."""
+    record = VideoRecord("v1", ("/a.mp4",), status=FAILED, error="torn", stats={"/a.mp4": [1, 2]}, facts={"width": 3})
+    store.upsert_videos([record])
+    assert list(store.videos()) == [record]
+    assert list(store.videos(brief=True)) == [replace(record, stats={}, facts={})]
+
+
 def test_paths_that_are_not_text_come_back(store: Store) -> None:
     """A path with undecodable bytes is kept exactly, so that its file can be opened again."""
     odd = os.fsdecode(b"/media/caf\xe9 100%25.mp4")

@@ -39,7 +39,7 @@ def collect_facts(store: Store) -> IndexFacts:
     """What an index holds."""
     statuses: Counter[str] = Counter()
     expected = 0
-    for record in store.videos():
+    for record in store.videos(brief=True):
         statuses[record.status] += 1
         expected += record.seconds_expected
     return IndexFacts(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
+    BULKY_VIDEO_KEYS,
     IDENTITY_KEYS,
     PAYLOAD_INDEXES,
     STATUSES,
@@ -90,9 +91,12 @@ class Collection(Protocol):
         """(score, payload) of the best `limit` points for each row of embeddings (Q, D), best first."""
 
     def scroll(
-        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
+        self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:
-        """One page of the points that match, and the `after` of the next page; None starts and ends."""
+        """One page of the points that match, and the `after` of the next page; None starts and ends.
+
+        Payloads come without the keys in `without`.
+        """
 
     def retrieve(self, point_ids: Sequence[str], *, with_vectors: Sequence[str] = ()) -> list[StoredPoint]:
         """Those of the points that exist."""
@@ -307,9 +311,10 @@ class CollectionStore:
         found = self._videos.retrieve([video_point_id(video_id)])
         return video_record(found[0].payload) if found else None
 
-    def videos(self, status: str | None = None) -> Iterator[VideoRecord]:
+    def videos(self, status: str | None = None, *, brief: bool = False) -> Iterator[VideoRecord]:
         """See `Store.videos`."""
-        for point in _scroll(self._videos, _with_status(status), with_vectors=(), page=4096):
+        without = BULKY_VIDEO_KEYS if brief else ()
+        for point in _scroll(self._videos, _with_status(status), with_vectors=(), without=without, page=4096):
             yield video_record(point.payload)
 
     def count_videos(self, status: str | None = None) -> int:
@@ -375,10 +380,12 @@ def _upsert(collection: Collection, points: Sequence[StoredPoint]) -> None:
         collection.upsert(points[start : start + UPSERT_BATCH])
 
 
-def _scroll(collection: Collection, where: Where, *, with_vectors: Sequence[str], page: int) -> Iterator[StoredPoint]:
+def _scroll(
+    collection: Collection, where: Where, *, with_vectors: Sequence[str], without: Sequence[str] = (), page: int
+) -> Iterator[StoredPoint]:
     after = None
     while True:
-        points, after = collection.scroll(where, with_vectors=with_vectors, limit=page, after=after)
+        points, after = collection.scroll(where, with_vectors=with_vectors, without=without, limit=page, after=after)
         yield from points
         if after is None:
             return

@@ -322,14 +322,14 @@ class EdgeCollection:
         return [[(point.score, point.payload or {}) for point in row] for row in found]
 
     def scroll(
-        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
+        self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:
         """See `Collection.scroll`."""
         request = edge.ScrollRequest(
             offset=after,
             limit=limit,
             filter=_edge_filter(where),
-            with_payload=True,
+            with_payload=edge.PayloadSelector.Exclude(list(without)) if without else True,
             with_vector=list(with_vectors),
         )
         with _engine(self._location):

@@ -285,7 +285,7 @@ class ServerCollection:
         return [[(point.score, point.payload or {}) for point in response.points] for response in found]
 
     def scroll(
-        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
+        self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:
         """See `Collection.scroll`."""
         with _engine(self._location):
@@ -294,7 +294,7 @@ class ServerCollection:
                 scroll_filter=_server_filter(where),
                 offset=after,
                 limit=limit,
-                with_payload=True,
+                with_payload=models.PayloadSelectorExclude(exclude=list(without)) if without else True,
                 with_vectors=list(with_vectors),
             )
         return [stored_point(r.id, r.vector, r.payload) for r in records], after

@@ -1,8 +1,10 @@
 """The two ways to the terminal: results on stdout, everything else on stderr. Loads no media and no engine."""
 
 import sys
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def say(text: str) -> None:
@@ -10,6 +12,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def stdout() -> Console:
+def stdout() -> "Console":
     """Tables keep their full width when piped, so that long paths can be read by programs."""
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=400, no_color=True)

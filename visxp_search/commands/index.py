@@ -180,7 +180,7 @@ def index_ls(
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status} is unknown; choose one of {', '.join(STATUSES)}")
     with open_bare_store(index) as store:
-        records = sorted(store.videos(status), key=lambda record: record.paths)
+        records = sorted(store.videos(status, brief=not as_json), key=lambda record: record.paths)
     if as_json:
         hidden = {"vectors", "stats"}
         print_json([{k: v for k, v in vars(record).items() if k not in hidden} for record in records])
