@@ -346,6 +346,20 @@ def test_tables_hold_every_moment(tmp_path: Path) -> None:
     assert document["moments"][1]["fragment"] == f"{(tmp_path / 'c.mp4').as_uri()}#t=61,70"
 
 
+def test_notes_of_a_person_are_handed_on(tmp_path: Path) -> None:
+    """A `note` beside a moment stands in tables, subtitles and annotations; without one nothing is added."""
+    noted, bare = moment(tmp_path / "a.mp4", 1, 2, note="the <bell>"), moment(tmp_path / "b.mp4", 3, 4)
+    results = write_results(tmp_path, noted, bare)
+    assert export(results, "csv", tmp_path / "hits.csv") == 0
+    assert (tmp_path / "hits.csv").read_text().splitlines()[1].endswith(",the <bell>")
+    assert export(results, "webvtt", tmp_path / "hits.vtt") == 0
+    assert "the &lt;bell&gt;" in (tmp_path / "hits.vtt").read_text()
+    assert export(results, "webannotation", tmp_path / "hits.jsonld") == 0
+    first, second = json.loads((tmp_path / "hits.jsonld").read_text())["first"]["items"]
+    assert [body["purpose"] for body in first["body"]] == ["describing", "commenting"]
+    assert second["body"]["purpose"] == "describing"
+
+
 def test_results_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-` reads the document from stdin."""
     results = write_results(tmp_path, moment(tmp_path / "a.mp4", 1, 2))
