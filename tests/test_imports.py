@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"clips", "errors", "store_edge", "store_server"},
     "store_collection": {"store", "errors"},
     "store_edge": {"store", "store_collection", "errors"},
-    "store_server": {"store", "store_collection", "errors"},
+    "store_server": {"store", "store_collection", "store_retries", "errors"},
+    "store_retries": set(),
     "checkpoint": {"encoders", "heads", "spectrogram", "errors"},
     "embed": {"clips", "errors", "l3net"},
     "l3net": {"embed", "checkpoint", "clips", "encoders", "errors"},
@@ -34,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 ONLY_IN = {
     "av": {"visxp_search/render.py"},
-    "qdrant_client": {"visxp_search/store_server.py"},
+    "qdrant_client": {"visxp_search/store_server.py", "visxp_search/store_retries.py"},
     "qdrant_edge": {"visxp_search/store_edge.py"},
 }
 """Library -> the files that may import it; PyAV is also for decode*.py."""

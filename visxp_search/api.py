@@ -44,7 +44,7 @@ from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch, SavedSearches, run_saved, saved_searches_path, spans_of
 from visxp_search.search import find_moments
 from visxp_search.sequences import find_sequences
-from visxp_search.store import Filter, Store, VideoRecord, check_info, open_store
+from visxp_search.store import Filter, ServerSettings, Store, VideoRecord, check_info, open_store
 
 if TYPE_CHECKING:
     from indexer.estimate import Estimate
@@ -73,6 +73,7 @@ def open_index(
     model: str | Path | None = None,
     device: str | None = None,
     create: bool = False,
+    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
 ) -> "Index":
     """Open an index for searching and adding.
 
@@ -81,6 +82,7 @@ def open_index(
         model: checkpoint folder or plugin, see `visxp_search.embed`; None for the shipped checkpoint.
         device: torch's name of a device; None takes a GPU if there is one.
         create: make the index if it does not exist.
+        server: how it is made if it lies on a server.
 
     Raises:
         CheckpointError: If the model cannot be loaded.
@@ -89,7 +91,7 @@ def open_index(
     if create:
         embedder = load_embedder(model, device=device)
         dims = {name: spec.length for name, spec in embedder.specs.items()}
-        return Index(open_store(location, checkpoint=embedder.checkpoint_id, create=dims), embedder)
+        return Index(open_store(location, checkpoint=embedder.checkpoint_id, create=dims, server=server), embedder)
     store = open_store(location, checkpoint=None)
     try:
         info = store.info
@@ -137,6 +139,7 @@ def watch_index(
     *,
     model: str | Path | None = None,
     device: str | None = None,
+    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
     **options: Any,
 ) -> None:
     """Keep an index like some files and folders until Ctrl-C; it is open only while there is work.
@@ -146,6 +149,7 @@ def watch_index(
         paths: files and folders.
         model: see `open_index`.
         device: see `open_index`.
+        server: see `open_index`.
         options: those of `indexer.watch.watch_folders`.
 
     Raises:
@@ -162,7 +166,7 @@ def watch_index(
     dims = {name: spec.length for name, spec in embedder.specs.items()}
 
     def open_again() -> Store:
-        return open_store(location, checkpoint=embedder.checkpoint_id, create=dims)
+        return open_store(location, checkpoint=embedder.checkpoint_id, create=dims, server=server)
 
     watch_folders(open_again, embedder, [Path(path) for path in paths], **options)
 
@@ -193,7 +197,9 @@ class Index:
         """
         from indexer.pipeline import add_files
 
-        return add_files(self.store, self.embedder, [Path(path) for path in paths], workers=workers, progress=progress)
+        with self.store.bulk_load():
+            files = [Path(path) for path in paths]
+            return add_files(self.store, self.embedder, files, workers=workers, progress=progress)
 
     def retry(self, *, workers: int = 2, progress: "Progress | None" = None) -> "AddReport":
         """Index again what failed, and nothing else; see `add`."""

@@ -3,7 +3,7 @@
 An index is two collections: one point per *second* (named vectors `visual`, `audio`, `joint`; a point may lack any of
 them) and one point per *video* (the ledger: paths, duration, seconds expected and done, status). Two stores implement
 the interface: Qdrant Edge, embedded in the process (`store_edge`), and a Qdrant server through its client
-(`store_server`); those two files alone import Qdrant. What both do alike is `store_collection`.
+(`store_server`, with `store_retries`); those files alone import Qdrant. What both do alike is `store_collection`.
 
 The identity of points: a second's id is the UUIDv5 of (video id, second), so storing twice changes nothing.
 """
@@ -12,6 +12,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,6 +74,20 @@ class CollectionInfo:
     checkpoint: str
     dims: Mapping[str, int]
     schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How the collections of an index are created on a Qdrant server; an index that exists keeps what it has.
+
+    Attributes:
+        shards: parts that the points are spread over; None: one for each node. Qdrant advises a multiple of the number
+            of nodes, and twice it where nodes may be added.
+        replicas: copies of each shard on different nodes; None: one. Two or more outlive the loss of a node.
+    """
+
+    shards: int | None = None
+    replicas: int | None = None
 
 
 @dataclass(frozen=True)
@@ -300,6 +315,9 @@ class Store(Protocol):
 
         Without a graph rankings are exact; with one they are approximate (each store says from which size).
         """
+
+    def bulk_load(self) -> AbstractContextManager[None]:
+        """While it is entered much is written: an engine that builds graphs by itself waits with them until its end."""
 
     def close(self) -> None:
         """Flush and let go of files, locks and connections; closing twice is fine."""
@@ -587,7 +605,13 @@ def is_url(location: str | Path) -> bool:
     return str(location).startswith(("http://", "https://"))
 
 
-def open_store(location: str | Path, *, checkpoint: str | None, create: Mapping[str, int] | None = None) -> Store:
+def open_store(
+    location: str | Path,
+    *,
+    checkpoint: str | None,
+    create: Mapping[str, int] | None = None,
+    server: ServerSettings = ServerSettings(),
+) -> Store:
     """Open an index, or create it.
 
     Args:
@@ -595,6 +619,7 @@ def open_store(location: str | Path, *, checkpoint: str | None, create: Mapping[
             (`http://host:6333/news`) tells indexes on one server apart.
         checkpoint: id that the index must have been made by; None accepts any (for `info`, `ls`, `rm`).
         create: vector dimensions to create the index with if it does not exist; None: it must exist.
+        server: how it is created if the location is a server's.
 
     Raises:
         CollectionError: If it does not exist and is not to be created, is locked by another process, is of another
@@ -603,7 +628,7 @@ def open_store(location: str | Path, *, checkpoint: str | None, create: Mapping[
     if is_url(location):
         from visxp_search.store_server import open_server_store
 
-        return open_server_store(str(location), checkpoint=checkpoint, create=create)
+        return open_server_store(str(location), checkpoint=checkpoint, create=create, server=server)
     from visxp_search.store_edge import open_edge_store
 
     return open_edge_store(Path(location), checkpoint=checkpoint, create=create)

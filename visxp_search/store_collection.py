@@ -5,6 +5,7 @@ An engine brings a `Collection`, which is ten plain operations; `store_edge` and
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -112,6 +113,9 @@ class Collection(Protocol):
 
     def optimize(self) -> None:
         """Do what makes queries fast."""
+
+    def bulk_load(self) -> AbstractContextManager[None]:
+        """See `Store.bulk_load`."""
 
 
 class Documents(Protocol):
@@ -335,6 +339,10 @@ class CollectionStore:
         """See `Store.optimize`."""
         self._seconds.optimize()
         self._videos.optimize()
+
+    def bulk_load(self) -> AbstractContextManager[None]:
+        """See `Store.bulk_load`."""
+        return self._seconds.bulk_load()
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -19,7 +19,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +357,10 @@ class EdgeCollection:
         """See `Collection.flush`."""
         with _engine(self._location):
             self._shard.flush()
+
+    def bulk_load(self) -> AbstractContextManager[None]:
+        """See `Collection.bulk_load`; graphs are built by `optimize` alone."""
+        return nullcontext()
 
     def optimize(self) -> None:
         """See `Collection.optimize`."""

@@ -3,9 +3,10 @@
 An index is two collections, `visxp_seconds` and `visxp_videos`. What it says of itself is one point of fixed id in the
 latter, written last: so it works on every server version, is copied by snapshots, and marks the creation as complete.
 
-Vectors lie on the server's disk and, as int8, in its RAM; queries preselect by int8 and rescore with the originals.
-The server builds its HNSW graphs in the background from 20 MB per segment on (its default), so that rankings of
-larger indexes are approximate.
+Vectors, graphs and payloads lie on the server's disk, vectors as int8 in its RAM too; queries preselect by int8 and
+rescore with the originals: what Qdrant advises for tens of millions of points. The server builds its HNSW graphs in the
+background from 20 MB per segment on, so that rankings of larger indexes are approximate, and waits with them during
+bulk loads.
 """
 
 import logging
@@ -29,24 +30,36 @@ from visxp_search.store import (
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
     CollectionInfo,
+    ServerSettings,
     check_info,
     info_from_json,
     info_to_json,
     new_info,
 )
 from visxp_search.store_collection import CollectionStore, StoredPoint, Where, stored_point
+from visxp_search.store_retries import Retries, RetryPolicy
 
 API_KEY_VARIABLE = "VISXP_QDRANT_API_KEY"
 OLDEST_SERVER = (1, 13)
 """The first release that filters by the presence of a named vector."""
 TIMEOUT_SECONDS = 60
+RETRY_POLICY = RetryPolicy()
+
+INDEXING_THRESHOLD_KILOBYTES = 20_000
+"""Size of one named vector in one segment from which the server builds a graph, as it does by default."""
 
 _INFO_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "visxp-index"))
 
 logger = logging.getLogger(__name__)
 
 
-def open_server_store(url: str, *, checkpoint: str | None, create: Mapping[str, int] | None) -> CollectionStore:
+def open_server_store(
+    url: str,
+    *,
+    checkpoint: str | None,
+    create: Mapping[str, int] | None,
+    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
+) -> CollectionStore:
     """Open the index on a Qdrant server, or create it there; see `store.open_store`.
 
     Args:
@@ -55,6 +68,7 @@ def open_server_store(url: str, *, checkpoint: str | None, create: Mapping[str, 
             is read from the environment variable `VISXP_QDRANT_API_KEY`.
         checkpoint: see `open_store`.
         create: see `open_store`.
+        server: how collections are created.
 
     Raises:
         CollectionError: If no server answers or it refuses, there is no index and none is to be created, or it is of
@@ -77,8 +91,11 @@ def open_server_store(url: str, *, checkpoint: str | None, create: Mapping[str, 
             timeout=TIMEOUT_SECONDS,
             check_compatibility=False,  # it only warns; _require_version says what to do
         )
+    client.http.client.add_middleware(Retries(RETRY_POLICY))
     try:
-        return open_client_store(client, location=url, prefix=prefix, checkpoint=checkpoint, create=create)
+        return open_client_store(
+            client, location=url, prefix=prefix, checkpoint=checkpoint, create=create, server=server
+        )
     except BaseException:
         client.close()
         raise
@@ -91,6 +108,7 @@ def open_client_store(
     checkpoint: str | None,
     create: Mapping[str, int] | None,
     prefix: str = "",
+    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
 ) -> CollectionStore:
     """Open or create the index that a ready client reaches (in tests `QdrantClient(":memory:")`).
 
@@ -110,7 +128,7 @@ def open_client_store(
             raise MissingIndexError(
                 f"there is no index at {location}; make one with `visxp index add`, or pass --index"
             )
-        info = _create(seconds, videos, new_info(checkpoint, create), location=location)
+        info = _create(seconds, videos, new_info(checkpoint, create), server, location=location)
     check_info(info, wanted_checkpoint=checkpoint, wanted_dims=create, location=location)
     return CollectionStore(
         info=info,
@@ -123,12 +141,17 @@ def open_client_store(
 
 
 def _create(
-    seconds: "ServerCollection", videos: "ServerCollection", info: CollectionInfo, *, location: str
+    seconds: "ServerCollection",
+    videos: "ServerCollection",
+    info: CollectionInfo,
+    server: ServerSettings,
+    *,
+    location: str,
 ) -> CollectionInfo:
     """Create the index, or join in where another process (a worker of the same run) was faster."""
     try:
-        seconds.create(info.dims, PAYLOAD_INDEXES)
-        videos.create(info.dims, VIDEO_PAYLOAD_INDEXES)
+        seconds.create(info.dims, PAYLOAD_INDEXES, server)
+        videos.create(info.dims, VIDEO_PAYLOAD_INDEXES, server)
     except CollectionError:
         found = _read_info(videos, location=location)
         if found is None:
@@ -201,14 +224,14 @@ class ServerCollection:
         with _engine(self._location):
             return self._client.collection_exists(self._name)
 
-    def create(self, dims: Mapping[str, int], indexes: Mapping[str, str]) -> None:
+    def create(self, dims: Mapping[str, int], indexes: Mapping[str, str], server: ServerSettings) -> None:
         """Create the collection and its payload indexes, or complete a creation that was cut short.
 
         Raises:
             CollectionError: If a collection of this name holds points, or vectors of other lengths.
         """
         if not self.exists():
-            self._create_collection(dims)
+            self._create_collection(dims, server)
         with _engine(self._location):
             vectors = self._client.get_collection(self._name).config.params.vectors
         found = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
@@ -221,7 +244,7 @@ class ServerCollection:
             with _engine(self._location):
                 self._client.create_payload_index(self._name, key, models.PayloadSchemaType(kind), wait=True)
 
-    def _create_collection(self, dims: Mapping[str, int]) -> None:
+    def _create_collection(self, dims: Mapping[str, int], server: ServerSettings) -> None:
         vectors = {
             name: models.VectorParams(size=dim, distance=models.Distance.COSINE, on_disk=True)
             for name, dim in dims.items()
@@ -233,6 +256,11 @@ class ServerCollection:
                     self._name,
                     vectors_config=vectors,
                     quantization_config=models.ScalarQuantization(scalar=int8),
+                    hnsw_config=models.HnswConfigDiff(on_disk=True),
+                    optimizers_config=models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KILOBYTES),
+                    on_disk_payload=True,
+                    shard_number=server.shards,
+                    replication_factor=server.replicas,
                 )
         except CollectionError:
             if not self.exists():  # otherwise another process was faster, which is as good
@@ -319,6 +347,26 @@ class ServerCollection:
         with _engine(self._location):
             found = self._client.facet(self._name, key, facet_filter=_server_filter(where), limit=limit, exact=True)
         return {hit.value: hit.count for hit in found.hits}
+
+    @contextmanager
+    def bulk_load(self) -> Iterator[None]:
+        """See `Collection.bulk_load`: no graphs are built meanwhile.
+
+        A threshold of 0 that is found was left by a process that was killed, or is that of one which is loading too;
+        in both cases ours is set afterwards.
+        """
+        with _engine(self._location):
+            found = self._client.get_collection(self._name).config.optimizer_config.indexing_threshold
+        self._set_indexing_threshold(0)
+        try:
+            yield
+        finally:
+            self._set_indexing_threshold(found or INDEXING_THRESHOLD_KILOBYTES)
+
+    def _set_indexing_threshold(self, kilobytes: int) -> None:
+        threshold = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
+        with _engine(self._location):
+            self._client.update_collection(self._name, optimizers_config=threshold)
 
     def flush(self) -> None:
         """Nothing to do: every write waits until the server has it in its log and applied."""

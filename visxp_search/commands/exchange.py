@@ -12,6 +12,8 @@ from visxp_search.commands.shared import (
     IndexOption,
     JsonOption,
     QuietOption,
+    ReplicasOption,
+    ShardsOption,
     default_index,
     open_bare_store,
     print_json,
@@ -20,7 +22,7 @@ from visxp_search.errors import UsageError
 
 if TYPE_CHECKING:
     from visxp_search.exchange.dane_import import Progress
-    from visxp_search.store import Store
+    from visxp_search.store import ServerSettings, Store
 
 EXPORTS = ("parquet", "dane")
 
@@ -61,6 +63,8 @@ def index_import(
         str, typer.Option("--timestamps", help="Unit of the workers' time stamps: auto, ms or s.")
     ] = "auto",
     index: IndexOption = None,
+    shards: ShardsOption = None,
+    replicas: ReplicasOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -74,27 +78,32 @@ def index_import(
     """
     from visxp_search.console import StepProgress
     from visxp_search.exchange.parquet import is_parquet_export
+    from visxp_search.store import ServerSettings
 
-    location = index or default_index()
+    location, server = index or default_index(), ServerSettings(shards, replicas)
     with StepProgress(quiet=quiet or as_json) as progress:
         if is_parquet_export(source):
-            summary = _import_parquet(source, location, progress=progress)
+            summary = _import_parquet(source, location, server, progress=progress)
         else:
-            summary = _import_dane(source, location, unit=timestamps, progress=progress)
+            summary = _import_dane(source, location, server, unit=timestamps, progress=progress)
     _report(summary, location, as_json=as_json, quiet=quiet)
 
 
-def _import_parquet(source: Path, location: str, *, progress: "Progress") -> dict[str, object]:
+def _import_parquet(
+    source: Path, location: str, server: "ServerSettings", *, progress: "Progress"
+) -> dict[str, object]:
     from visxp_search.exchange.parquet import import_parquet, read_info
     from visxp_search.store import open_store
 
     info = read_info(source)
-    with closing(open_store(location, checkpoint=info.checkpoint, create=info.dims)) as store:
+    with closing(open_store(location, checkpoint=info.checkpoint, create=info.dims, server=server)) as store:
         n_seconds, n_videos = import_parquet(store, source, progress=progress)
     return {"checkpoint": info.checkpoint, "seconds": n_seconds, "videos": n_videos, "failures": []}
 
 
-def _import_dane(source: Path, location: str, *, unit: str, progress: "Progress") -> dict[str, object]:
+def _import_dane(
+    source: Path, location: str, server: "ServerSettings", *, unit: str, progress: "Progress"
+) -> dict[str, object]:
     from visxp_search.exchange.dane_import import import_dane
     from visxp_search.store import open_store
 
@@ -102,7 +111,7 @@ def _import_dane(source: Path, location: str, *, unit: str, progress: "Progress"
         checkpoints = []
 
         def open_into(checkpoint: str, dims: Mapping[str, int]) -> "Store":
-            store = open_store(location, checkpoint=checkpoint, create=dims)
+            store = open_store(location, checkpoint=checkpoint, create=dims, server=server)
             stack.callback(store.close)
             checkpoints.append(checkpoint)
             return store

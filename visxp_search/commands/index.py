@@ -14,6 +14,8 @@ from visxp_search.commands.shared import (
     JsonOption,
     ModelOption,
     QuietOption,
+    ReplicasOption,
+    ShardsOption,
     WorkersOption,
     default_index,
     group,
@@ -27,6 +29,7 @@ from visxp_search.errors import UsageError
 
 if TYPE_CHECKING:
     from indexer.pipeline import AddReport
+    from visxp_search.store import ServerSettings
 
 app = group("Put videos into an index, and look after it.")
 app.command("verify")(index_verify)
@@ -53,6 +56,8 @@ def index_add(
     rest: Annotated[
         float, typer.Option("--rest", min=0.1, help="With --watch: seconds without a change before a file is read.")
     ] = 10.0,
+    shards: ShardsOption = None,
+    replicas: ReplicasOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -64,18 +69,21 @@ def index_add(
     Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4` ·
     `visxp index add /srv/incoming --watch`
     """
+    from visxp_search.api import open_index
     from visxp_search.console import IndexProgress
+    from visxp_search.store import ServerSettings
 
+    server = ServerSettings(shards, replicas)
     if watch and (dry_run or as_json):
         raise UsageError("--watch does not end by itself: it goes neither with --dry-run nor with --json")
     if watch:
-        _watch(paths, index, model, device, workers=workers, rest=rest, quiet=quiet)
+        _watch(paths, index, model, device, server, workers=workers, rest=rest, quiet=quiet)
         return
     if dry_run:
         _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
         return
     with (
-        open_searchable(index, model, device, create=True) as opened,
+        open_index(index or default_index(), model=model, device=device, create=True, server=server) as opened,
         IndexProgress(quiet=quiet or as_json) as progress,
     ):
         report = opened.add(paths, workers=workers, progress=progress)
@@ -87,6 +95,7 @@ def _watch(
     index: str | None,
     model: str | None,
     device: str | None,
+    server: "ServerSettings",
     *,
     workers: int,
     rest: float,
@@ -110,6 +119,7 @@ def _watch(
             paths,
             model=model,
             device=device,
+            server=server,
             workers=workers,
             rest_seconds=rest,
             progress=progress,

@@ -37,6 +37,24 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="Where the encoders run, e.g. cpu or cuda. Default: a GPU if there is one."),
 ]
+ShardsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--shards",
+        min=1,
+        envvar="VISXP_QDRANT_SHARDS",
+        help="Parts of an index that is created on a server. Default: one for each node.",
+    ),
+]
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option(
+        "--replicas",
+        min=1,
+        envvar="VISXP_QDRANT_REPLICAS",
+        help="Copies of each part, on different nodes, of an index that is created on a server. Default: one.",
+    ),
+]
 DEFAULT_WORKERS = min(os.cpu_count() or 1, 8)
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Decoding processes.")]
 
@@ -46,11 +64,11 @@ def group(help_text: str) -> typer.Typer:
     return typer.Typer(help=help_text, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
-def open_searchable(index: str | None, model: str | None, device: str | None, *, create: bool = False) -> "Index":
+def open_searchable(index: str | None, model: str | None, device: str | None) -> "Index":
     """Open an index with its encoders, for searching and adding."""
     from visxp_search.api import open_index
 
-    return open_index(index or default_index(), model=model, device=device, create=create)
+    return open_index(index or default_index(), model=model, device=device)
 
 
 def open_bare_store(index: str | None) -> AbstractContextManager["Store"]:
