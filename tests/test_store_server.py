@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 from visxp_search import store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import PAYLOAD_INDEXES, ServerSettings
-from visxp_search.store_retries import RetryPolicy
+from visxp_search.store_retries import Retries, RetryPolicy
 from visxp_search.store_server import API_KEY_VARIABLE, INDEXING_THRESHOLD_KILOBYTES, open_client_store
 
 pytestmark = [
@@ -222,7 +222,7 @@ def test_a_server_that_goes_away_is_waited_for_and_none_is_not(faulty: Faulty) -
     """A refused connection is an error at once before the first answer, and tried again after it."""
     url = faulty.url
     client = QdrantClient(url=url, check_compatibility=False)
-    client.http.client.add_middleware(store_server.Retries(QUICK))
+    client.http.client.add_middleware(Retries(QUICK))
     client.info()
     faulty.stop()
     with closing(client), pytest.raises(Exception, match=r"ConnectError: .*; tried \d+ times"):

@@ -24,6 +24,7 @@ from visxp_search.commands.shared import (
     print_json,
     report_added,
 )
+from visxp_search.commands.transfer import index_pull, index_push
 from visxp_search.commands.upkeep import index_verify
 from visxp_search.errors import UsageError
 
@@ -38,6 +39,8 @@ app.command("diff")(index_diff)
 app.command("swap")(index_swap)
 app.command("export")(index_export)
 app.command("import")(index_import)
+app.command("push")(index_push)
+app.command("pull")(index_pull)
 
 
 @app.command("add")

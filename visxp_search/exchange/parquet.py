@@ -13,10 +13,8 @@ and the imported seconds get its labels.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visxp_search.cluster_store import DOCUMENT as CLUSTERS_DOCUMENT
-from visxp_search.cluster_store import apply_clustering, label_points, read_clustering, require_clustering
 from visxp_search.errors import ExchangeError, UsageError
+from visxp_search.exchange.contents import BATCH, VIDEO_BATCH, Contents, Progress, contents_of, store_contents
 from visxp_search.store import (
     CollectionInfo,
     SecondPoint,
@@ -35,14 +32,12 @@ from visxp_search.store import (
     VideoRecord,
     info_from_json,
     info_to_json,
-    mean_vectors,
     video_payload,
     video_record,
 )
 
 SECONDS, VIDEOS, CLUSTERS = "seconds.parquet", "videos.parquet", "clusters.json"
 FORMAT_VERSION = 1
-BATCH = 1024
 METADATA_KEY = b"visxp"
 
 PAYLOAD_TYPES = {
@@ -73,9 +68,6 @@ VIDEO_TYPES = {
 }
 RECORD = "record"
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what, number done, number in all)."""
-
 
 def is_parquet_export(path: Path) -> bool:
     """Whether a folder holds what `export_parquet` writes."""
@@ -99,11 +91,11 @@ def export_parquet(store: Store, out: Path, *, progress: Progress) -> tuple[int,
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir()
-        n_seconds = _write_seconds(store, partial / SECONDS, progress=progress)
-        n_videos = _write_videos(store, partial / VIDEOS)
-        clusters = store.read_document(CLUSTERS_DOCUMENT)
-        if clusters is not None:
-            (partial / CLUSTERS).write_text(json.dumps(clusters), encoding="utf-8")
+        contents = contents_of(store, batch=BATCH)
+        n_seconds = _write_seconds(contents, partial / SECONDS, progress=progress)
+        n_videos = _write_videos(contents, partial / VIDEOS)
+        if contents.clusters is not None:
+            (partial / CLUSTERS).write_text(json.dumps(contents.clusters), encoding="utf-8")
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -140,38 +132,21 @@ def import_parquet(store: Store, folder: Path, *, progress: Progress) -> tuple[i
     Raises:
         ExchangeError: If the files are damaged, or the index is of another checkpoint.
     """
-    info = read_info(folder)
-    if (info.checkpoint, dict(info.dims)) != (store.info.checkpoint, dict(store.info.dims)):
-        raise ExchangeError(
-            f"{folder} is of checkpoint {info.checkpoint}, index {store.location} of {store.info.checkpoint}; "
-            f"import into a new --index"
+    info, clusters = read_info(folder), _read_clusters(folder / CLUSTERS)
+    with _opened(folder / SECONDS) as seconds, _opened(folder / VIDEOS) as videos:
+        contents = Contents(
+            origin=str(folder),
+            info=info,
+            n_seconds=seconds.metadata.num_rows,
+            n_videos=videos.metadata.num_rows,
+            seconds=(_read_points(batch, info.dims, where=folder / SECONDS) for batch in seconds.iter_batches(BATCH)),
+            videos=(
+                [_read_record(text, where=folder / VIDEOS) for text in batch.column(RECORD).to_pylist()]
+                for batch in videos.iter_batches(VIDEO_BATCH)
+            ),
+            clusters=clusters,
         )
-    own, clusters, was_empty = read_clustering(store), _read_clusters(folder / CLUSTERS), store.count() == 0
-    n_seconds = 0
-    with _opened(folder / SECONDS) as seconds:
-        total = seconds.metadata.num_rows
-        for batch in seconds.iter_batches(batch_size=BATCH):
-            points = _read_points(batch, info.dims, where=folder / SECONDS)
-            try:
-                store.upsert_seconds(label_points(points, own))
-            except ValueError as exc:
-                raise ExchangeError(f"{folder / SECONDS}: {exc}") from exc
-            n_seconds += len(points)
-            progress("import seconds", n_seconds, total)
-    store.flush()
-    n_videos = 0
-    with _opened(folder / VIDEOS) as videos:
-        for batch in videos.iter_batches(batch_size=64):
-            records = [_read_record(text, where=folder / VIDEOS) for text in batch.column(RECORD).to_pylist()]
-            store.upsert_videos([_with_means(store, record) for record in records])
-            n_videos += len(records)
-            progress("import videos", n_videos, videos.metadata.num_rows)
-    store.flush()
-    if own is None and clusters is not None:
-        store.write_document(CLUSTERS_DOCUMENT, clusters)
-        if not was_empty:  # what was there before has no label of these clusters yet
-            apply_clustering(store, require_clustering(store))
-    return n_seconds, n_videos
+        return store_contents(store, contents, what="import", progress=progress)
 
 
 def _read_clusters(path: Path) -> dict[str, Any] | None:
@@ -181,24 +156,24 @@ def _read_clusters(path: Path) -> dict[str, Any] | None:
         raise ExchangeError(f"{path} cannot be read ({exc}); export it again") from exc
 
 
-def _write_seconds(store: Store, path: Path, *, progress: Progress) -> int:
-    dims = store.info.dims
+def _write_seconds(contents: Contents, path: Path, *, progress: Progress) -> int:
+    dims = contents.info.dims
     vectors = {name: pa.list_(pa.float32(), dim) for name, dim in dims.items()}
-    schema = _schema({**PAYLOAD_TYPES, EXTRA: pa.string(), **_prefixed(vectors)}, store.info)
-    total, done = store.count(), 0
+    schema = _schema({**PAYLOAD_TYPES, EXTRA: pa.string(), **_prefixed(vectors)}, contents.info)
+    done = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for points in _batches(store.seconds(with_vectors=tuple(dims)), BATCH):
+        for points in contents.seconds:
             writer.write_batch(_points_batch(points, dims, schema))
             done += len(points)
-            progress("export seconds", done, max(total, done))
+            progress("export seconds", done, max(contents.n_seconds, done))
     return done
 
 
-def _write_videos(store: Store, path: Path) -> int:
-    schema = _schema({**VIDEO_TYPES, RECORD: pa.string()}, store.info)
+def _write_videos(contents: Contents, path: Path) -> int:
+    schema = _schema({**VIDEO_TYPES, RECORD: pa.string()}, contents.info)
     done = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for records in _batches(store.videos(), BATCH):
+        for records in contents.videos:
             payloads = [video_payload(record) for record in records]
             columns = [pa.array([payload[key] for payload in payloads], kind) for key, kind in VIDEO_TYPES.items()]
             texts = pa.array([json.dumps(payload) for payload in payloads], pa.string())
@@ -258,17 +233,6 @@ def _read_record(text: str, *, where: Path) -> VideoRecord:
         return video_record(json.loads(text))
     except (KeyError, ValueError, TypeError, AttributeError) as exc:
         raise ExchangeError(f"{where} is damaged ({exc!r}); export it again") from exc
-
-
-def _with_means(store: Store, record: VideoRecord) -> VideoRecord:
-    points = store.seconds_of(record.video_id, with_vectors=tuple(store.info.dims))
-    return replace(record, vectors=mean_vectors(points))
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 @contextmanager
