@@ -149,7 +149,8 @@ def evaluate(
         tables.append(measure())
         progress("evaluate", number, len(measurements) + 1)
     if material.examples:
-        tables += measure_corpus(checkpoint.networks, blank, material.examples, device=device)
+        networks = {each.name: each.networks for each in [*trained, untrained] if each.networks is not None}
+        tables += measure_corpus(networks, material.examples, device=device)
     progress("evaluate", len(measurements) + 1, len(measurements) + 1)
     evaluation = {
         "checkpoint": checkpoint.checkpoint_id,

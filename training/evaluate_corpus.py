@@ -38,21 +38,20 @@ class Method:
 
 
 def measure_corpus(
-    ours: Networks, untrained: Networks, examples: Mapping[str, Examples], *, device: torch.device
+    networks: Mapping[str, Networks], examples: Mapping[str, Examples], *, device: torch.device
 ) -> list[dict[str, Any]]:
     """The tables of a corpus, as `evaluate` gives its own.
 
     Args:
-        ours: networks of the checkpoint.
-        untrained: the same with random weights.
+        networks: those that are measured, by their name in the tables.
         examples: both modalities, by name.
         device: where to compute.
     """
     visual, audio = examples["visual"], examples["audio"]
     return [
-        measure_neighbours(_methods(ours, untrained, "visual", device), visual),
-        measure_files(_methods(ours, untrained, "visual", device), visual, title="Photographs"),
-        measure_files(_methods(ours, untrained, "audio", device), audio, title="Sound files"),
+        measure_neighbours(_methods(networks, "visual", device), visual),
+        measure_files(_methods(networks, "visual", device), visual, title="Photographs"),
+        measure_files(_methods(networks, "audio", device), audio, title="Sound files"),
     ]
 
 
@@ -100,14 +99,14 @@ def measure_files(methods: list[Method], examples: Examples, *, title: str) -> d
     return {"title": title, "about": about, "measures": list(MEASURES), "rows": measured}
 
 
-def _methods(ours: Networks, untrained: Networks, modality: str, device: torch.device) -> list[Method]:
-    """This checkpoint, the untrained network, handcrafted features, and the teacher."""
+def _methods(networks: Mapping[str, Networks], modality: str, device: torch.device) -> list[Method]:
+    """The networks, handcrafted features, and the teacher."""
     embed = embed_frames if modality == "visual" else embed_waveforms
 
-    def with_networks(networks: Networks) -> Callable[[Examples, Rows], FloatArray]:
-        networks = networks.to(device)
+    def with_networks(measured: Networks) -> Callable[[Examples, Rows], FloatArray]:
+        measured = measured.to(device)
         return lambda examples, rows: embed(
-            networks, lambda wanted: np.asarray(examples.inputs[wanted]), rows, device=device
+            measured, lambda wanted: np.asarray(examples.inputs[wanted]), rows, device=device
         )
 
     def by_hand(examples: Examples, rows: Rows) -> FloatArray:
@@ -117,8 +116,7 @@ def _methods(ours: Networks, untrained: Networks, modality: str, device: torch.d
         return mfcc_statistics(inputs, sample_rate_hz=inputs.shape[1])
 
     return [
-        Method("this checkpoint", with_networks(ours)),
-        Method("same network, untrained", with_networks(untrained)),
+        *(Method(name, with_networks(measured)) for name, measured in networks.items()),
         Method("colour histogram" if modality == "visual" else "MFCC statistics", by_hand),
         Method("teacher", lambda examples, rows: centre_and_normalise(examples.features[rows])),
     ]
