@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help=f"make these the numbers of {RECORDED.name}")
     parser.add_argument("--check", action="store_true", help="fail where a ratio is 25 %% above the recorded one")
     options = parser.parse_args(arguments)
+    if options.check and not read_recorded()["rows"]:
+        print(f"nothing to compare with: {RECORDED} has no numbers yet; run `make bench` first", file=sys.stderr)
+        return 1
     rows: list[Row] = []
     machine = describe_machine()
     with TemporaryDirectory(prefix="visxp-bench-") as temporary:
