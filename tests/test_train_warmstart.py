@@ -1,6 +1,7 @@
 """Tests of the warm start on a tiny corpus: whole command, resume and refusals."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -64,12 +65,23 @@ def test_a_run_folder_keeps_to_its_settings(examples: dict[str, Examples], tmp_p
         )
 
 
-@pytest.mark.parametrize("modality", ["visual", "audio"])
+@pytest.mark.parametrize(
+    ("modality", "epochs", "restart_epochs", "done_before_the_stop"),
+    [("visual", 2, 0, 1), ("audio", 2, 0, 1), ("audio", 1, 2, 1), ("audio", 1, 2, 2)],
+)
 def test_resuming_equals_not_having_stopped(
-    modality: str, examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    modality: str,
+    epochs: int,
+    restart_epochs: int,
+    done_before_the_stop: int,
+    examples: dict[str, Examples],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run that is stopped in its second epoch and started again ends with the same bits."""
-    recipe = tiny_recipe()
+    """A run that is stopped in a cycle, or between two, and started again ends with the same bits."""
+    recipe = tiny_recipe(epochs=epochs)
+    settings = dataclasses.replace(getattr(recipe, f"warmstart_{modality}"), restart_epochs=restart_epochs)
+    recipe = dataclasses.replace(recipe, **{f"warmstart_{modality}": settings})
 
     def train(run: Path) -> dict[str, torch.Tensor]:
         return train_warmstart(
@@ -81,7 +93,8 @@ def test_resuming_equals_not_having_stopped(
 
     def save_and_stop(path: Path, parts: dict[str, object], epoch: int) -> None:
         save(path, parts, epoch)
-        raise KeyboardInterrupt
+        if epoch == done_before_the_stop:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(warmstart, "save_state", save_and_stop)

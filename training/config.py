@@ -20,13 +20,15 @@ class WarmstartConfig:
     """The warm start of one encoder.
 
     Attributes:
-        epochs: passes over the training examples.
+        epochs: passes over the training examples in the first cycle.
         batch_size: examples a step.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW, on matrices and kernels only.
-        loss_weights: term -> weight; the terms are those of `losses.warmstart_losses`.
+        loss_weights: term -> weight; the terms are `warmstart/features` and `warmstart/classes`.
         mixup: share of examples that are mixed with another one (sounds only).
-        warmup: share of the steps in which the learning rate rises.
+        warmup: share of a cycle's steps in which the learning rate rises.
+        restart_epochs: passes in a second cycle, which goes on from the weights of the first; 0 for none.
+        restart_learning_rate: peak of the second cycle.
     """
 
     epochs: int
@@ -36,6 +38,8 @@ class WarmstartConfig:
     loss_weights: dict[str, float]
     mixup: float = 0.0
     warmup: float = 0.3
+    restart_epochs: int = 0
+    restart_learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ class Recipe:
             weight_decay=0.05,
             loss_weights={"warmstart/features": 1.0, "warmstart/classes": 0.1},
             warmup=0.1,
+            restart_epochs=24,
         )
     )
     warmstart_audio: WarmstartConfig = field(
@@ -194,6 +199,7 @@ class Recipe:
             loss_weights={"warmstart/features": 1.0, "warmstart/classes": 20.0},
             mixup=0.5,
             warmup=0.1,
+            restart_epochs=24,
         )
     )
     avc: AvcConfig = field(default_factory=AvcConfig)

@@ -19,22 +19,19 @@ from torch import Tensor
 from training.config import SelfLabelConfig
 from training.pairs import Pairs, Rows, embed_frames, embed_waveforms
 from visxp_search.checkpoint import Networks
+from visxp_search.cluster_fit import fit_prototypes
 from visxp_search.clusters import (
     Blocks,
     balance_labels,
     gaussian_sizes,
     hard_assignment,
-    sinkhorn_plan,
-    spread_prototypes,
     uniform_sizes,
-    update_prototypes,
 )
 from visxp_search.errors import UsageError
 
 BLOCK_ROWS = 8192
 FIT_ROWS = 20_000
 """Rows, drawn at random, from which the prototypes of the first labelling are found."""
-FIT_ROUNDS = 10
 FIT_SHARPNESS = 30.0
 """Of the first labelling, whose scores are cosines; those of later ones are log-probabilities."""
 MIN_USED, MIN_ENTROPY, MAX_CHANGE = 0.7, 0.6, 0.8
@@ -123,16 +120,9 @@ def first_labels(embedded: Embedded, sizes: list[Tensor], *, seed: int, device: 
     for head, head_sizes in enumerate(sizes):
         chosen = torch.randperm(n_rows, generator=generator)[:FIT_ROWS]
         rows = _side_by_side(embedded.visual[chosen].float(), embedded.audio[chosen].float()).to(device)
-        prototypes = spread_prototypes(rows, len(head_sizes), seed=seed + head)
-        for _ in range(FIT_ROUNDS):
-            plan = sinkhorn_plan(
-                rows @ prototypes.T,
-                cluster_sizes=head_sizes,
-                sharpness=FIT_SHARPNESS,
-                tolerance=0.05,
-                max_iterations=50,
-            )
-            prototypes = update_prototypes(rows, plan, prototypes=prototypes)
+        prototypes, _, _ = fit_prototypes(rows, len(head_sizes), sizes="uniform", seed=seed + head)
+        counts = torch.bincount((rows @ prototypes.T).argmax(dim=1), minlength=len(head_sizes))
+        prototypes = prototypes[counts.argsort(descending=True, stable=True)]  # wanted sizes come largest first
 
         def blocks(prototypes: Tensor = prototypes) -> Iterator[Tensor]:
             for visual, audio in embedded.blocks(device):

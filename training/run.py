@@ -85,10 +85,13 @@ def run_warmstart(
 
 
 def override(recipe: Recipe, *, epochs: int | None, stages: Sequence[str]) -> Recipe:
-    """A recipe with another number of epochs for the named parts."""
+    """A recipe with another number of epochs for the named parts, in one cycle."""
     if epochs is None:
         return recipe
-    changed = {stage: dataclasses.replace(getattr(recipe, stage), epochs=epochs) for stage in stages}
+    changed: dict[str, Any] = {}
+    for stage in stages:
+        one_cycle = {"restart_epochs": 0} if stage.startswith("warmstart") else {}
+        changed[stage] = dataclasses.replace(getattr(recipe, stage), epochs=epochs, **one_cycle)
     return dataclasses.replace(recipe, **changed)
 
 

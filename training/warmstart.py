@@ -3,6 +3,9 @@
 From scratch, audio-visual correspondence on an hour of video overfits; features that are predicted first give the later
 stages something to stand on. One visible loop; an epoch's randomness follows from (seed, epoch), so a run that resumes
 at an epoch's end equals one that never stopped.
+
+References:
+    [loshchilov2016] SGDR: Stochastic Gradient Descent with Warm Restarts, 2016, arXiv:1608.03983.
 """
 
 import dataclasses
@@ -86,19 +89,23 @@ def train_warmstart(
     n_classes = N_VISUAL_CLASSES if modality == "visual" else examples.classes.shape[1]
     heads = WarmstartHeads(encoder.centre.numel(), examples.features.shape[1], n_classes)
     rows = np.flatnonzero(~examples.held_out)
-    steps_per_epoch = len(rows) // config.batch_size
-    optimizer = _build_optimizer([encoder, heads], config)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=config.learning_rate,
-        total_steps=steps_per_epoch * config.epochs,
-        pct_start=config.warmup,
+    steps_per_epoch, n_epochs = len(rows) // config.batch_size, config.epochs + config.restart_epochs
+    optimizer, schedule = _begin_cycle(
+        [encoder, heads], config, learning_rate=config.learning_rate, n_steps=steps_per_epoch * config.epochs
     )
     parts = {"encoder": encoder, "heads": heads, "optimizer": optimizer, "schedule": schedule}
     state_path = run / f"warmstart_{modality}.pt"
     first_epoch = load_state(state_path, parts)
 
-    for epoch in range(first_epoch, config.epochs):
+    for epoch in range(first_epoch, n_epochs):
+        if epoch == config.epochs:
+            optimizer, schedule = _begin_cycle(
+                [encoder, heads],
+                config,
+                learning_rate=config.restart_learning_rate,
+                n_steps=steps_per_epoch * config.restart_epochs,
+            )
+            parts |= {"optimizer": optimizer, "schedule": schedule}
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
         order = rows[torch.randperm(len(rows), generator=generator).numpy()]
         started, sums = time.monotonic(), dict.fromkeys(config.loss_weights, 0.0)
@@ -126,7 +133,7 @@ def train_warmstart(
             schedule.step()
             for name in sums:
                 sums[name] += losses[name].item()
-            progress(f"warmstart {modality}", epoch * steps_per_epoch + step + 1, config.epochs * steps_per_epoch)
+            progress(f"warmstart {modality}", epoch * steps_per_epoch + step + 1, n_epochs * steps_per_epoch)
         row: dict[str, float] = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1)}
         row.update({name: total / steps_per_epoch for name, total in sums.items()})
         row["held_out/features"] = _held_out_loss(encoder, heads, examples, log_mel, recipe, modality)
@@ -205,12 +212,19 @@ def _held_out_loss(
     return total / max(len(rows), 1)
 
 
-def _build_optimizer(modules: list[nn.Module], config: WarmstartConfig) -> torch.optim.Optimizer:
+def _begin_cycle(
+    modules: list[nn.Module], config: WarmstartConfig, *, learning_rate: float, n_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    """An optimiser that remembers nothing, and a rate that rises and falls once; a second cycle is [loshchilov2016]."""
     parameters = [parameter for module in modules for parameter in module.parameters()]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ],
-        lr=config.learning_rate,
+        lr=learning_rate,
     )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=n_steps, pct_start=config.warmup
+    )
+    return optimizer, schedule
