@@ -184,7 +184,6 @@ class Hit:
     video_id: str
     second: int
     score: float
-    payload: Mapping[str, Any]
 
 
 class Store(Protocol):
@@ -311,9 +310,9 @@ class Store(Protocol):
         """Make everything written so far durable."""
 
     def optimize(self) -> None:
-        """Merge segments, drop deleted points and, in a large index, build HNSW graphs; may take long.
+        """Merge segments, drop deleted points and make what was written fast to search; may take long.
 
-        Without a graph rankings are exact; with one they are approximate (each store says from which size).
+        Rankings of small indexes are exact, those of large ones nearly so (each store says from which size and how).
         """
 
     def bulk_load(self) -> AbstractContextManager[None]:
@@ -383,6 +382,9 @@ PAYLOAD_INDEXES = {
 
 VIDEO_PAYLOAD_INDEXES = {"video_id": "keyword", "status": "keyword"}
 """The same for the ledger."""
+
+HIT_KEYS = ("video_id", "second")
+"""Payload keys that a hit needs."""
 
 DOCUMENTS = ("clusters",)
 """Names of the documents that an index can keep."""

@@ -6,7 +6,7 @@ An engine brings a `Collection`, which is ten plain operations; `store_edge` and
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +43,12 @@ PAYLOAD_BATCH = 1000
 
 MOST_TIES = 10_000
 """A group of equal scores that is cut off by `top` is put in order up to this size."""
+
+LEAST_SPARE = 50
+"""So many hits more than wanted are asked for, at first, where some will be left out."""
+
+MOST_LEFT_OUT = 20_000
+"""Unwanted videos with more seconds than this, together, are filtered out by the engine."""
 
 Where = Mapping[str, list[dict[str, Any]]]
 """A filter in the form of `store.conditions`."""
@@ -89,7 +95,7 @@ class Collection(Protocol):
     def search(
         self, vector: str, embeddings: npt.NDArray[np.float32], *, limit: int, where: Where
     ) -> list[list[tuple[float, Mapping[str, Any]]]]:
-        """(score, payload) of the best `limit` points for each row of embeddings (Q, D), best first."""
+        """(score, `HIT_KEYS` of the payload) of the best `limit` points for each row of (Q, D), best first."""
 
     def scroll(
         self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
@@ -247,20 +253,38 @@ class CollectionStore:
         """See `Store.query`."""
         check_vector_name(vector, self._info.dims)
         check_query(embeddings, dim=self._info.dims[vector])
-        wanted = self._conditions(where)
+        unwanted, wanted, n_unwanted = self._leave_out_later(where)
         hits: list[list[Hit]] = [[] for _ in embeddings]
         open_rows = list(range(len(embeddings))) if top > 0 else []
-        limit = top + 1
+        limit = top + 1 + min(n_unwanted, max(top // 2, LEAST_SPARE))
         while open_rows:
             found = self._seconds.search(vector, embeddings[open_rows], limit=limit, where=wanted)
             for row, scored in zip(open_rows, found, strict=True):
-                hits[row] = [_hit(score, payload) for score, payload in scored]
+                hits[row] = [hit for hit in map(_hit, scored) if hit.video_id not in unwanted]
             # Equal scores on both sides of the cut: only with all of them at hand is their order ours to decide.
-            open_rows = [r for r in open_rows if len(hits[r]) == limit and hits[r][-1].score == hits[r][top - 1].score]
-            if limit >= top + MOST_TIES:
+            open_rows = [
+                row
+                for row, scored in zip(open_rows, found, strict=True)
+                if len(scored) == limit and (len(hits[row]) < top or _hit(scored[-1]).score == hits[row][top - 1].score)
+            ]
+            most = top + n_unwanted + MOST_TIES
+            if limit >= most:
                 break
-            limit = min(2 * limit, top + MOST_TIES)
+            limit = min(2 * limit, most)
         return [sorted(row, key=lambda hit: (-hit.score, hit.video_id, hit.second))[:top] for row in hits]
+
+    def _leave_out_later(self, where: Filter | None) -> tuple[frozenset[str], Where, int]:
+        """Videos to leave out of what the engine finds, the filter it is given, and how many seconds those have.
+
+        To test every second of an archive for the video it is of costs an engine more than to compare it; that a few
+        videos are unwanted is therefore left to us.
+        """
+        if where is None or not where.not_video_ids or where.video_ids is not None:
+            return frozenset(), self._conditions(where), 0
+        n_unwanted = self.count(replace(where, not_video_ids=(), video_ids=where.not_video_ids))
+        if n_unwanted > MOST_LEFT_OUT:
+            return frozenset(), self._conditions(where), 0
+        return frozenset(where.not_video_ids), self._conditions(replace(where, not_video_ids=())), n_unwanted
 
     def seconds(
         self, where: Filter | None = None, *, with_vectors: Sequence[str] = (), page: int = 1000
@@ -286,6 +310,10 @@ class CollectionStore:
 
     def count(self, where: Filter | None = None) -> int:
         """See `Store.count`."""
+        if where is not None and where.not_video_ids and where.video_ids is None:
+            # The difference of two counts by index, where one by comparison would look at every second.
+            allowed = replace(where, not_video_ids=())
+            return self.count(allowed) - self.count(replace(allowed, video_ids=where.not_video_ids))
         return self._seconds.count(self._conditions(where))
 
     def facet(self, key: str, where: Filter | None = None, *, limit: int = 10_000) -> dict[Any, int]:
@@ -379,8 +407,9 @@ def _second_point(point: StoredPoint) -> SecondPoint:
     return SecondPoint(point.payload["video_id"], point.payload["second"], point.vectors, point.payload)
 
 
-def _hit(score: float, payload: Mapping[str, Any]) -> Hit:
-    return Hit(payload["video_id"], payload["second"], round(score, 6), payload)
+def _hit(scored: tuple[float, Mapping[str, Any]]) -> Hit:
+    score, payload = scored
+    return Hit(payload["video_id"], payload["second"], round(score, 6))
 
 
 def _upsert(collection: Collection, points: Sequence[StoredPoint]) -> None:

@@ -30,6 +30,7 @@ import qdrant_edge as edge
 
 from visxp_search.errors import CollectionError, IndexInUseError, MissingIndexError
 from visxp_search.store import (
+    HIT_KEYS,
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
     CollectionInfo,
@@ -47,8 +48,17 @@ LEAST_FREE_BYTES = 256 * 2**20
 """Free space that a write needs. The engine writes through memory maps of sparse files: on a full disk the kernel would
 end the process (SIGBUS) instead of reporting an error."""
 
-HNSW_FROM_KILOBYTES = 400_000
-"""Size of one named vector in one segment from which `optimize` builds a graph (400,000 seconds at 256-d)."""
+SEALED_SECONDS = 50_000
+"""Seconds after which what was written is sealed: put into a segment that also holds its vectors as int8, a quarter as
+much to scan. Until then, and so in smaller archives, searches compare the vectors themselves and are exact."""
+
+SEGMENT_SECONDS = 250_000
+"""Sealed segments are merged up to this size; several are scanned in parallel."""
+
+OVERSAMPLING = 2.0
+"""So many times the hits wanted are chosen by int8 vectors and compared again by the vectors themselves."""
+
+NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
 
 _INFO, _INFO_NEW = "index.json", "index.json.new"
 _SECONDS, _VIDEOS = "seconds", "videos"
@@ -113,9 +123,9 @@ def _open_locked(
     info = _read_info(path)
     check_info(info, wanted_checkpoint=checkpoint, wanted_dims=create, location=location)
 
-    seconds = EdgeCollection(path / _SECONDS, location=location)
+    seconds = EdgeCollection(path / _SECONDS, location=location, config=_seconds_config(info.dims))
     try:
-        videos = EdgeCollection(path / _VIDEOS, location=location)
+        videos = EdgeCollection(path / _VIDEOS, location=location, config=_videos_config(info.dims))
     except BaseException:
         seconds.close()
         raise
@@ -164,18 +174,44 @@ def _create(path: Path, info: CollectionInfo) -> None:
     cut short before that holds no data, and is begun again.
     """
     _write_synced(path / _INFO_NEW, json.dumps(info_to_json(info), indent=1))
-    for name, indexes in ((_SECONDS, PAYLOAD_INDEXES), (_VIDEOS, VIDEO_PAYLOAD_INDEXES)):
+    for name, config, indexes in (
+        (_SECONDS, _seconds_config(info.dims), PAYLOAD_INDEXES),
+        (_VIDEOS, _videos_config(info.dims), VIDEO_PAYLOAD_INDEXES),
+    ):
         shutil.rmtree(path / name, ignore_errors=True)
-        _create_shard(path / name, dims=info.dims, indexes=indexes, location=str(path))
+        _create_shard(path / name, config=config, indexes=indexes, location=str(path))
     (path / _INFO_NEW).rename(path / _INFO)
     _sync_directory(path)
 
 
-def _create_shard(path: Path, *, dims: Mapping[str, int], indexes: Mapping[str, str], location: str) -> None:
-    config = edge.EdgeConfig(
-        vectors={name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items()},
-        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=HNSW_FROM_KILOBYTES),
+def _seconds_config(dims: Mapping[str, int]) -> edge.EdgeConfig:
+    """Vectors also as int8 in sealed segments, and no graphs.
+
+    Scanning int8 vectors and comparing the best again finds what an exact search finds, whatever the filter; a graph
+    would be faster beyond some million seconds, takes ten times as long to build, and misses more.
+    """
+    kilobytes = max(dims.values()) * 4 / 1024  # of one second's longest vector, in which the engine counts
+    return edge.EdgeConfig(
+        vectors=_vectors(dims),
+        hnsw_config=NO_GRAPH,
+        quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99),
+        optimizers=edge.EdgeOptimizersConfig(
+            default_segment_number=2,
+            indexing_threshold=max(1, int(SEALED_SECONDS / 2 * kilobytes)),
+            max_segment_size=max(1, int(SEGMENT_SECONDS * kilobytes)),
+        ),
     )
+
+
+def _videos_config(dims: Mapping[str, int]) -> edge.EdgeConfig:
+    return edge.EdgeConfig(vectors=_vectors(dims), hnsw_config=NO_GRAPH)  # read by id, never searched
+
+
+def _vectors(dims: Mapping[str, int]) -> dict[str, edge.EdgeVectorParams]:
+    return {name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items()}
+
+
+def _create_shard(path: Path, *, config: edge.EdgeConfig, indexes: Mapping[str, str], location: str) -> None:
     kinds = {
         "keyword": edge.PayloadSchemaType.Keyword,
         "integer": edge.PayloadSchemaType.Integer,
@@ -254,16 +290,21 @@ class EdgeCollection:
     Args:
         path: directory of the shard.
         location: directory of the index, for messages.
+        config: what `optimize` strives for; says how the shard is to be from now on.
 
     Raises:
         CollectionError: If the shard cannot be loaded.
     """
 
-    def __init__(self, path: Path, *, location: str):
+    def __init__(self, path: Path, *, location: str, config: edge.EdgeConfig):
         self._path = path
         self._location = location
+        self._counts: dict[str, int] = {}  # nobody else can change the shard while it is open
         with _engine(location):
-            self._shard = edge.EdgeShard.load(str(path))
+            self._shard = edge.EdgeShard.load(str(path), config)
+            info = self._shard.info()
+        # At most so many; where points lack vectors it is too many, and one `optimize` that has nothing to do.
+        self._n_unsealed = max(0, info.points_count - info.indexed_vectors_count // len(config.vectors))
 
     def upsert(self, points: Sequence[StoredPoint]) -> None:
         """See `Collection.upsert`."""
@@ -276,6 +317,9 @@ class EdgeCollection:
                 ]
             )
         )
+        self._n_unsealed += len(points)
+        if self._n_unsealed >= SEALED_SECONDS:
+            self.optimize()
 
     def set_payload(self, point_id: str, values: Mapping[str, Any]) -> None:
         """See `Collection.set_payload`."""
@@ -303,6 +347,7 @@ class EdgeCollection:
             )
 
     def _update(self, operation: edge.UpdateOperation) -> None:
+        self._counts.clear()
         with _engine(self._location):
             self._shard.update(operation)
 
@@ -310,10 +355,15 @@ class EdgeCollection:
         self, vector: str, embeddings: npt.NDArray[np.float32], *, limit: int, where: Where
     ) -> list[list[tuple[float, Mapping[str, Any]]]]:
         """See `Collection.search`."""
-        wanted = _edge_filter(where)
+        wanted, keys = _edge_filter(where), edge.PayloadSelector.Include(list(HIT_KEYS))
+        rescored = edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
         requests = [
             edge.QueryRequest(
-                limit=limit, query=edge.Query.Nearest(row.tolist(), using=vector), filter=wanted, with_payload=True
+                limit=limit,
+                query=edge.Query.Nearest(row.tolist(), using=vector),
+                filter=wanted,
+                with_payload=keys,
+                params=edge.SearchParams(quantization=rescored),
             )
             for row in embeddings
         ]
@@ -343,9 +393,12 @@ class EdgeCollection:
         return [stored_point(r.id, r.vector, r.payload) for r in records]
 
     def count(self, where: Where) -> int:
-        """See `Collection.count`."""
-        with _engine(self._location):
-            return self._shard.count(edge.CountRequest(exact=True, filter=_edge_filter(where)))
+        """See `Collection.count`; what was counted is remembered until something is written."""
+        key = json.dumps(where, sort_keys=True)
+        if key not in self._counts:
+            with _engine(self._location):
+                self._counts[key] = self._shard.count(edge.CountRequest(exact=True, filter=_edge_filter(where)))
+        return self._counts[key]
 
     def facet(self, key: str, where: Where, *, limit: int) -> dict[Any, int]:
         """See `Collection.facet`."""
@@ -359,13 +412,15 @@ class EdgeCollection:
             self._shard.flush()
 
     def bulk_load(self) -> AbstractContextManager[None]:
-        """See `Collection.bulk_load`; graphs are built by `optimize` alone."""
+        """See `Collection.bulk_load`; segments are sealed as they fill."""
         return nullcontext()
 
     def optimize(self) -> None:
-        """See `Collection.optimize`."""
+        """See `Collection.optimize`; about 5 s of processor time for 100,000 seconds."""
         with _engine(self._location):
             self._shard.optimize()
+            self._shard.flush()  # removes the segments that were replaced, which a kill would bring back beside the new
+        self._n_unsealed = 0
 
     def close(self) -> None:
         """Let go of the shard's files."""

@@ -27,6 +27,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from visxp_search.errors import CollectionError, MissingIndexError
 from visxp_search.store import (
+    HIT_KEYS,
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
     CollectionInfo,
@@ -304,7 +305,12 @@ class ServerCollection:
         rescored = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=2.0))
         requests = [
             models.QueryRequest(
-                query=row.tolist(), using=vector, filter=wanted, params=rescored, limit=limit, with_payload=True
+                query=row.tolist(),
+                using=vector,
+                filter=wanted,
+                params=rescored,
+                limit=limit,
+                with_payload=list(HIT_KEYS),
             )
             for row in embeddings
         ]
