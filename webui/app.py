@@ -1,4 +1,4 @@
-"""The page: its tabs, its look, its endpoints. What happens is done by `webui.handlers`."""
+"""The page: its tabs, its look, its endpoints. What happens is done by `webui.finding` and its neighbours."""
 
 from pathlib import Path
 from typing import cast

@@ -9,8 +9,8 @@ import gradio as gr
 
 from visxp_search.api import find_video
 from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, STATIC, format_time
-from webui import handlers
-from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form
+from webui import asking, finding, videos, watching
+from webui.asking import CLIP, INDEXED, SOUND, STILL, Form
 from webui.narrow import Narrow
 from webui.parts import ACTS, QUICK, Site, hand_on, worded
 from webui.views import picker_view, results_view
@@ -107,7 +107,7 @@ def build_find(site: Site) -> FindParts:
                 elem_id="vx-mode",
             )
             with gr.Accordion("More options", open=False, elem_id="vx-more"):
-                top = gr.Slider(handlers.PAGE_SIZE, handlers.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
+                top = gr.Slider(finding.PAGE_SIZE, asking.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
                 per_video = gr.Slider(1, 12, value=3, step=1, label="At most, of one video", buttons=[])
                 grouped = gr.Checkbox(False, label="Group by video", elem_id="vx-grouped")
                 weak = gr.Checkbox(False, label="Weak matches too", elem_id="vx-weak")
@@ -122,7 +122,7 @@ def build_find(site: Site) -> FindParts:
 
     def choose_kind(chosen: str) -> list[Any]:
         shown = [gr.update(visible=chosen == name) for _, name in KINDS]
-        choices = handlers.video_choices(site.archive.store) if chosen == INDEXED else None
+        choices = videos.video_choices(site.archive.store) if chosen == INDEXED else None
         can_weigh = chosen in (CLIP, INDEXED)
         return [
             *shown,
@@ -137,13 +137,13 @@ def build_find(site: Site) -> FindParts:
             return picker_view(None, 0, 0), "", ""
         record = find_video(site.archive.store, chosen)
         first, last = 0, min(5, max(1, record.seconds_expected))
-        watched = handlers.watch_span(site.archive, None, record.video_id, first, last)
+        watched = watching.watch_span(site.archive, None, record.video_id, first, last)
         return picker_view(watched, first, last), format_time(first), format_time(last)
 
     def pick(chosen: str | None, start_text: str, end_text: str, event: gr.EventData) -> tuple[str, str, str]:
         record = find_video(site.archive.store, chosen or "")
-        first, last = handlers.picked_span(record, start_text, end_text, event._data)
-        watched = handlers.watch_span(site.archive, None, record.video_id, first, last)
+        first, last = asking.picked_span(record, start_text, end_text, event._data)
+        watched = watching.watch_span(site.archive, None, record.video_id, first, last)
         return picker_view(watched, first, last), format_time(first), format_time(last)
 
     groups = [clip_group, sound_group, still_group, indexed_group]
@@ -177,7 +177,7 @@ def _build_places() -> dict[str, Any]:
 def list_places(site: Site) -> tuple[Any, Any]:
     """What the filters for videos and clusters offer now."""
     return (
-        gr.update(choices=handlers.video_choices(site.archive.store)),
+        gr.update(choices=videos.video_choices(site.archive.store)),
         gr.update(choices=site.clusters.choices()),
     )
 

@@ -87,7 +87,7 @@ def serve(
 
         from webui.adding import Adder, Roots
         from webui.archive import Archive
-        from webui.handlers import Uploads
+        from webui.asking import Uploads
         from webui.parts import Site
 
         archive = Archive(store, load)

@@ -11,9 +11,10 @@ from visxp_search.clips import format_time
 from visxp_search.search import Moment
 from webui.basket import Collected, contains
 from webui.clusters import Run
-from webui.handlers import PAGE_SIZE, Found, Watched
+from webui.finding import PAGE_SIZE, Found
 from webui.media import playable_type, proxy_start
 from webui.plots import curve_paths
+from webui.watching import Watched
 
 CURVES = (("visual", "Picture"), ("joint", "Picture with this sound"), ("audio", "Sound"))
 """Modalities of a curve in the order drawn, with their legends."""

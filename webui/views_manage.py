@@ -10,8 +10,9 @@ from visxp_search.store import DONE, FAILED, VideoRecord
 from webui.adding import JobView
 from webui.basket import Collected
 from webui.exporting import Export
-from webui.handlers import display_name, hide_folders
+from webui.videos import display_name
 from webui.views import empty, span_text
+from webui.wording import hide_folders
 
 ROWS = 50
 """Videos on one page of the list."""
