@@ -14,6 +14,8 @@ from PIL import Image
 from tests.webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
 from visxp_search.errors import DecodeError, UsageError
 from visxp_search.render import write_audio
+from visxp_search.search import Query, Results
+from visxp_search.store import Store
 from webui import asking, finding, videos, watching, wording
 from webui.adding import Adder, Roots
 from webui.archive import Archive, NotReadyError
@@ -127,6 +129,28 @@ def test_rounds_add_examples_and_can_be_taken_back(archive: Archive) -> None:
     assert [(r.start, r.wanted) for r in dropped.rounds] == [(1, True)]
     assert finding.go_back(both).rounds == refined.rounds
     assert finding.go_back(finding.go_back(refined)).moments == found.moments
+
+
+def test_not_like_never_ends_in_an_empty_page(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where "not like" leaves nothing that stands out, the nearest is shown and said so, or a way on is offered."""
+    clusters, cool = clusters_of(archive), record_named(archive, "cool.mp4")
+    found = replace(ask(archive, 0), form=Form(INDEXED, by="visual"))
+    really = finding.find_moments
+
+    def strict(store: Store, query: Query, *, max_chance: float | None, **options: Any) -> Results:
+        results = really(store, query, max_chance=max_chance, **options)
+        return results if max_chance is not None else replace(results, moments=(), reason="nothing like this here")
+
+    monkeypatch.setattr(finding, "find_moments", strict)
+    unlike = finding.add_round(archive, clusters, found, cool.video_id, 0, 1, wanted=False)
+    html = results_view(unlike, ())
+    assert unlike.moments and unlike.remainder and "Nothing stands out any more" in html
+    assert "even what chance would give" in html and "vx-card" in html
+    instead = finding.hide_instead(archive, clusters, unlike)
+    assert instead.hidden == (cool.video_id,) and instead.rounds == () and not instead.remainder
+    nothing = replace(unlike, results=replace(unlike.results, moments=(), reason="nothing like this here"))
+    html = results_view(nothing, ())
+    assert 'data-act="instead"' in html and 'data-act="back"' in html and 'data-act="weak"' not in html
 
 
 def test_more_begins_anew_and_can_be_gone_back_from(archive: Archive) -> None:

@@ -49,6 +49,7 @@ class Found:
         title: what was asked, in words.
         hidden: videos that are left out.
         rounds: examples that were added to it, oldest first.
+        remainder: nothing stood out after "not like", so these moments are what is nearest without standing out.
         page: first page is 0.
         chosen: number of the moment being watched, or None.
         earlier: searches that this one came from, the last one last; theirs are empty.
@@ -61,6 +62,7 @@ class Found:
     title: str
     hidden: tuple[str, ...] = ()
     rounds: tuple[Round, ...] = ()
+    remainder: bool = False
     page: int = 0
     chosen: int | None = None
     earlier: tuple["Found", ...] = ()
@@ -125,7 +127,11 @@ def search(
     rounds: Sequence[Round] = (),
     earlier: Sequence[Found] = (),
 ) -> Found:
-    """Find the moments that answer a query and the examples of all rounds, leaving out hidden videos."""
+    """Find the moments that answer a query and the examples of all rounds, leaving out hidden videos.
+
+    What resembles an unwanted example loses as much, so in a small archive one "not like" can leave nothing that stands
+    out from chance. Then the nearest that is left is shown, and `Found.remainder` says so.
+    """
     store = archive.store
     asked = query
     if rounds:
@@ -138,19 +144,35 @@ def search(
             like=[example for example, r in examples if r.wanted],
             unlike=[example for example, r in examples if not r.wanted],
         )
-    results = find_moments(
-        store,
-        asked,
-        mode=form.mode,
-        top=form.top,
-        per_video=form.per_video,
-        where=make_filter(store, make_scope(form.narrow, clusters, hidden=hidden)),
-        max_chance=math.inf if form.weak else None,
-    )
+    where = make_filter(store, make_scope(form.narrow, clusters, hidden=hidden))
+
+    def look(*, weak: bool) -> Results:
+        return find_moments(
+            store,
+            asked,
+            mode=form.mode,
+            top=form.top,
+            per_video=form.per_video,
+            where=where,
+            max_chance=math.inf if weak else None,
+        )
+
+    results = look(weak=form.weak)
+    remainder = not results.moments and not form.weak and any(not r.wanted for r in rounds)
+    if remainder:
+        results = look(weak=True)
     wanted = {moment.video_id for moment in results.moments} | {r.video_id for r in rounds}
     names = {video_id: name_of(store, video_id) for video_id in wanted}
     return Found(
-        query, results, form, names, title, tuple(hidden), tuple(rounds), earlier=tuple(earlier)[-MAX_EARLIER:]
+        query,
+        results,
+        form,
+        names,
+        title,
+        tuple(hidden),
+        tuple(rounds),
+        remainder=remainder,
+        earlier=tuple(earlier)[-MAX_EARLIER:],
     )
 
 
@@ -225,6 +247,13 @@ def drop_round(archive: Archive, clusters: Clusters, found: Found, number: objec
     """The same search without one of its examples."""
     at = whole_number(number, "example")
     return again(archive, clusters, found, rounds=tuple(r for n, r in enumerate(found.rounds) if n != at))
+
+
+def hide_instead(archive: Archive, clusters: Clusters, found: Found) -> Found:
+    """The same search with the videos of unwanted examples left out, instead of all that resembles those examples."""
+    unwanted = [r.video_id for r in found.rounds if not r.wanted]
+    hidden = tuple(dict.fromkeys((*found.hidden, *unwanted)))[-MAX_HIDDEN:]
+    return again(archive, clusters, found, hidden=hidden, rounds=tuple(r for r in found.rounds if r.wanted))
 
 
 def go_back(found: Found) -> Found:

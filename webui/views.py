@@ -18,6 +18,8 @@ from webui.watching import Watched
 
 CURVES = (("visual", "Picture"), ("joint", "Picture with this sound"), ("audio", "Sound"))
 """Modalities of a curve in the order drawn, with their legends."""
+_INSTEAD = '<button class="vx-link" data-act="instead">leave out only those videos</button>'
+"""What may have been meant by "not like"."""
 
 
 def empty(title: str, text: str) -> str:
@@ -42,7 +44,8 @@ def results_view(found: Found | None, basket: Sequence[Collected]) -> str:
     if not found.moments:
         return asked + empty("Nothing found", _why_nothing(found))
     first = found.page * PAGE_SIZE
-    parts = [asked, f'<div class="vx-summary">{_summary(found)}</div>', '<div class="vx-cards" role="list">']
+    summary = f'<div class="vx-summary" role="status">{_summary(found)}</div>'
+    parts = [asked, summary, _remainder(found), '<div class="vx-cards" role="list">']
     video_id = ""
     for number, moment in list(enumerate(found.moments))[first : first + PAGE_SIZE]:
         if found.form.grouped and moment.video_id != video_id:
@@ -211,13 +214,27 @@ def _summary(found: Found) -> str:
     )
 
 
+def _remainder(found: Found) -> str:
+    """What "not like" left over, and the other thing that may have been meant by it."""
+    if not found.remainder:
+        return ""
+    return (
+        '<p class="vx-remark" role="status">Nothing stands out any more: what resembles the query resembles '
+        "<b>not like</b> as well. These are the nearest that are left; chance would give as much. "
+        f"You can take “not like” away above, or {_INSTEAD}.</p>"
+    )
+
+
 def _why_nothing(found: Found) -> str:
     """The reason in the search's own words, and what can be tried."""
     reason = found.reason or f"nothing in {found.results.n_seconds:,} seconds answers this"
     tries = []
+    if any(not example.wanted for example in found.rounds):
+        reason = "nothing is left that resembles the query more than what it is not to be like"
+        tries += ['<button class="vx-link" data-act="back">go back</button>', _INSTEAD]
     if found.form.narrow.n_conditions or found.hidden:
         tries.append("take filters or hidden videos away")
-    if not found.form.weak and found.query.weights:
+    if not found.form.weak and not found.remainder and found.query.weights:
         tries.append('<button class="vx-link" data-act="weak">show weak matches too</button>')
     if found.form.mode == "same":
         tries.append("look for <b>Similar</b> instead of <b>Same recording</b>")
@@ -232,7 +249,7 @@ def _why_no_more(found: Found) -> str:
     form = found.form
     if len(found.moments) >= form.top:
         return f"The best {form.top} are shown; ask for more moments under More options."
-    if form.weak:
+    if form.weak or found.remainder:
         return f"All are shown that differ, at most {form.per_video} of one video, even what chance would give."
     return (
         f"What this archive would give by chance ({found.results.max_chance:g} or more expected) is left out, and more "
