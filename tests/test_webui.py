@@ -14,7 +14,7 @@ from PIL import Image
 from tests.webui_site import BLUE, GREEN, RED, make_archive, record_named, tone, write_colours
 from visxp_search.errors import DecodeError, UsageError
 from visxp_search.render import write_audio
-from visxp_search.search import Query, Results
+from visxp_search.search import Query, Results, find_moments
 from visxp_search.store import Store
 from webui import asking, finding, videos, watching, wording
 from webui.adding import Adder, Roots
@@ -135,10 +135,9 @@ def test_not_like_never_ends_in_an_empty_page(archive: Archive, monkeypatch: pyt
     """Where "not like" leaves nothing that stands out, the nearest is shown and said so, or a way on is offered."""
     clusters, cool = clusters_of(archive), record_named(archive, "cool.mp4")
     found = replace(ask(archive, 0), form=Form(INDEXED, by="visual"))
-    really = finding.find_moments
 
     def strict(store: Store, query: Query, *, max_chance: float | None, **options: Any) -> Results:
-        results = really(store, query, max_chance=max_chance, **options)
+        results = find_moments(store, query, max_chance=max_chance, **options)
         return results if max_chance is not None else replace(results, moments=(), reason="nothing like this here")
 
     monkeypatch.setattr(finding, "find_moments", strict)

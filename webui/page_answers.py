@@ -72,11 +72,8 @@ class Answers:
         results.watch(worded(self.play_result), seen, [*self.listing, *self.player], **QUICK)
         results.back(worded(self.back), seen, self.listing, **QUICK)
         results.drop(worded(self.drop), seen, self.listing, **PRIVATE)
-        for name, step in (
-            ("unhide", finding.unhide_all),
-            ("weak", finding.show_weak),
-            ("instead", finding.hide_instead),
-        ):
+        steps = {"unhide": finding.unhide_all, "weak": finding.show_weak, "instead": finding.hide_instead}
+        for name, step in steps.items():
             getattr(results, name)(worded(functools.partial(self.change, step)), seen, self.listing, **PRIVATE)
         for part in (results, watch):
             part.more(worded(self.more), [*find.options, *seen], self.listing, **PRIVATE)
