@@ -1,5 +1,6 @@
 """What the page does, without a browser and without Gradio."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from webui import asking, finding, videos, watching, wording
 from webui.adding import Adder, Roots
 from webui.archive import Archive, NotReadyError
 from webui.asking import CLIP, INDEXED, SOUND, STILL, Form, Uploads
+from webui.beside import UPLOAD, find_upload
 from webui.clusters import Clusters
 from webui.endpoints import make_endpoints
 from webui.finding import Found
 from webui.narrow import Narrow
-from webui.views import results_view, status_view, watch_view
+from webui.views import results_view, status_view
 from webui.views_manage import facts_view, job_view, videos_view
+from webui.views_watch import watch_view
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +203,7 @@ def test_watching_shows_the_curve_of_the_whole_short_video(archive: Archive, upl
         archive, clusters_of(archive), Form(INDEXED, None, record.video_id, "3", "5", by="visual"), uploads
     )
     number = next(n for n, m in enumerate(found.moments) if m.video_id == record.video_id and m.start == 3)
-    watched = watching.watch(archive, clusters_of(archive), found, number)
+    watched = watching.watch(archive, clusters_of(archive), found, number, uploads)
     assert watched.curve is not None and watched.curve.seconds.tolist() == [0, 1, 2, 3, 4]
     assert watched.curve.score[3:].min() > watched.curve.score[:3].max()
     html = watch_view(watched)
@@ -403,3 +406,46 @@ def test_what_answers_does_not_import_the_page_or_the_encoders() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def upload_as_gradio_does(uploads: Uploads, path: Path) -> Path:
+    """Where an uploaded file lies: in a folder named by a hash."""
+    folder = uploads.folder / hashlib.sha256(path.read_bytes()).hexdigest()
+    folder.mkdir()
+    return path.rename(folder / path.name)
+
+
+def test_the_query_is_shown_beside_the_moment(archive: Archive, uploads: Uploads) -> None:
+    """An uploaded clip, an indexed span and a still are shown beside a moment, in step where that means something."""
+    clusters = clusters_of(archive)
+    clip = upload_as_gradio_does(uploads, write_colours(uploads.folder / "green.mp4", [BLUE, GREEN, GREEN]))
+    found = finding.find(archive, clusters, Form(CLIP, str(clip), "", "1", "3", by="visual"), uploads)
+    watched = watching.watch(archive, clusters, found, 0, uploads)
+    assert watched.asked is not None and (watched.asked.start, watched.asked.end) == (1, 3)
+    media_id = watched.asked.record.video_id
+    assert media_id == f"{UPLOAD}{clip.parent.name}" and str(uploads.folder) not in watch_view(watched)
+    html = watch_view(watched)
+    assert f'src="/media/video/{media_id}" data-seek="1"' in html and "plays in step" in html
+    assert f"/media/sound/{media_id}/1-3.jpg" in html and 'data-query-offset="0"' in html
+    more = finding.more_like(archive, clusters, found.form, found.moments[0].video_id, 1, 3, found=found)
+    asked = watching.watch(archive, clusters, more, 0, uploads).asked
+    assert asked is not None and asked.record.video_id == found.moments[0].video_id
+    picture = uploads.folder / "red.png"
+    Image.fromarray(np.full((40, 40, 3), RED, dtype=np.uint8)).save(picture)
+    still = upload_as_gradio_does(uploads, picture)
+    found = finding.find(archive, clusters, Form(STILL, str(still)), uploads)
+    html = watch_view(watching.watch(archive, clusters, found, 0, uploads))
+    assert f"/media/still/{UPLOAD}{still.parent.name}/0.jpg" in html and "plays in step" not in html
+    still.unlink()
+    assert watching.watch(archive, clusters, found, 0, uploads).asked is None
+
+
+@pytest.mark.parametrize("name", ["", "..", "0" * 64, "../" + "0" * 61, "exports", "%2e%2e", "0" * 63 + "\n"])
+def test_only_uploads_are_served_as_uploads(uploads: Uploads, name: str) -> None:
+    """An id that names no upload, or leads elsewhere, finds nothing; nor does one whose file is no media."""
+    (uploads.folder / "exports").mkdir()
+    (uploads.folder / "exports" / "secret.txt").write_text("secret")
+    assert find_upload(uploads, f"{UPLOAD}{name}") is None
+    text = uploads.folder / "a.mp4"
+    text.write_text("no media")
+    assert find_upload(uploads, f"{UPLOAD}{upload_as_gradio_does(uploads, text).parent.name}") is None

@@ -40,8 +40,8 @@ from webui.clusters import N_BUCKETS, Clusters, Run, gather_runs, title_of
 from webui.disk import distance, lay_out, move
 from webui.endpoints import make_cluster_endpoints
 from webui.narrow import Narrow, make_scope
-from webui.views import watch_view
 from webui.views_browse import browse_view
+from webui.views_watch import watch_view
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from webui.clusters import choose_hues, title_of
 from webui.finding import Found
 from webui.page_find import FindParts, read_form, read_options
 from webui.parts import PRIVATE, QUICK, Site, read_target, worded
-from webui.views import pager_text, results_view, watch_view
+from webui.views import pager_text, results_view
+from webui.views_watch import watch_view
 
 
 class Answers:
@@ -105,7 +106,7 @@ class Answers:
 
     def play_result(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Play a moment of the results."""
-        watched = watching.watch(self.site.archive, self.site.clusters, known(found), event.value)
+        watched = watching.watch(self.site.archive, self.site.clusters, known(found), event.value, self.site.uploads)
         chosen = replace(known(found), chosen=wording.whole_number(event.value, "moment"))
         return (*self.listed(chosen, kept), *self._play(watched, kept))
 

@@ -13,7 +13,8 @@ from webui import asking, finding, videos, watching
 from webui.asking import CLIP, INDEXED, SOUND, STILL, Form
 from webui.narrow import Narrow
 from webui.parts import ACTS, QUICK, Site, hand_on, worded
-from webui.views import picker_view, results_view
+from webui.views import results_view
+from webui.views_watch import picker_view
 
 KINDS = [("Clip", CLIP), ("Sound", SOUND), ("Still", STILL), ("Archive", INDEXED)]
 FLAG_WORDS = [

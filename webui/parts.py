@@ -28,9 +28,11 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 QUICK: dict[str, Any] = PRIVATE | {"queue": False}
 """Options of events that are answered at once."""
 ACTS = """
-const acts = ['watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'instead', 'collect', 'close',
+const acts = [
+  'watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'instead', 'collect', 'close',
   'play', 'cluster', 'open', 'view', 'sort', 'hidden', 'rename', 'merge', 'split', 'move', 'leave', 'ask', 'within',
-  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span'];
+  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span',
+];
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-act]');
   if (!button || !element.contains(button)) return;

@@ -11,7 +11,8 @@ from visxp_search.clips import format_time
 from visxp_search.cluster_book import ROOT
 from webui.browse import LIST, MAP, PAGE, SORT_WORDS, TREE, Browsing, children, listing, make_map
 from webui.clusters import Known, is_hidden, title_of, walk
-from webui.views import colour, empty
+from webui.views import bar, empty
+from webui.views_watch import colour
 
 if TYPE_CHECKING:
     from visxp_search.cluster_describe import Description, Example
@@ -260,16 +261,11 @@ def _extent(description: "Description") -> str:
 
 def _purity(description: "Description") -> str:
     """How alike its pictures and its sounds are."""
-    bars = []
-    for word, kind, value in (
-        ("Pictures", "picture", description.purity_visual),
-        ("Sounds", "sound", description.purity_audio),
-    ):
-        if math.isnan(value):
-            bars.append(f'<div class="vx-bar vx-none"><span>{word}</span><i></i><b>none</b></div>')
-        else:
-            bars.append(
-                f'<div class="vx-bar vx-{kind}"><span>{word}</span><i><u style="width:{100 * value:.0f}%"></u></i>'
-                f"<b>{value:.2f}</b></div>"
-            )
+    bars = [
+        bar(word, None if math.isnan(value) else value, kind=kind)
+        for word, kind, value in (
+            ("Pictures", "picture", description.purity_visual),
+            ("Sounds", "sound", description.purity_audio),
+        )
+    ]
     return f'<div class="vx-purity" title="How alike its seconds are, 1: all the same">{"".join(bars)}</div>'

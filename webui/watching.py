@@ -8,6 +8,8 @@ from visxp_search.search import Moment
 from visxp_search.store import VideoRecord
 from visxp_search.trace import Curve, trace_video
 from webui.archive import Archive
+from webui.asking import Uploads
+from webui.beside import Asked, asked_with
 from webui.clusters import Clusters, Run
 from webui.finding import Found
 from webui.videos import display_name, indexed_record
@@ -30,6 +32,7 @@ class Watched:
         around: `[first, stop)` of the surroundings, seconds.
         strip: the whole video as runs of clusters; empty where it has none.
         moment: what the search says of it, if it comes from one.
+        asked: what the search asked with; None without a search, or if it is no longer there.
         query_offset: time in the video less the time in the query's own file, in step; None where that means nothing.
     """
 
@@ -41,16 +44,17 @@ class Watched:
     around: tuple[int, int]
     strip: tuple[Run, ...] = ()
     moment: Moment | None = None
+    asked: Asked | None = None
     query_offset: float | None = None
 
 
-def watch(archive: Archive, clusters: Clusters, found: Found, number: object) -> Watched:
-    """A moment of the results, with the query's similarity along its surroundings."""
+def watch(archive: Archive, clusters: Clusters, found: Found, number: object, uploads: Uploads) -> Watched:
+    """A moment of the results, with the query's similarity along its surroundings, and what was asked with."""
     moment = found.moment(number)
     record = indexed_record(archive.store, moment.video_id)
     around = surroundings(record, moment.start, moment.end)
     curve = trace_video(archive.store, found.query, moment.video_id, start=around[0], end=around[1])
-    from_file = found.query.kind in ("clip", "sound") and found.query.examples is None
+    in_step = found.query.kind in ("clip", "sound", "moment") and found.query.examples is None
     begin = float(found.query.origin.get("start", 0.0))
     return Watched(
         record=record,
@@ -61,7 +65,8 @@ def watch(archive: Archive, clusters: Clusters, found: Found, number: object) ->
         around=around,
         strip=clusters.strip(record.video_id),
         moment=moment,
-        query_offset=moment.offset - begin if from_file else None,
+        asked=asked_with(archive.store, uploads, found),
+        query_offset=moment.offset - begin if in_step else None,
     )
 
 
