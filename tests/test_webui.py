@@ -1,6 +1,7 @@
 """What the page does, without a browser and without Gradio."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.webui_site import BLUE, GREEN, RED, make_archive, record_named, tone,
 from visxp_search.errors import DecodeError, UsageError
 from visxp_search.render import write_audio
 from visxp_search.search import Query, Results, find_moments
-from visxp_search.store import Store
+from visxp_search.store import Store, VideoRecord
 from webui import asking, finding, videos, watching, wording
 from webui.adding import Adder, Roots
 from webui.archive import Archive, NotReadyError
@@ -26,6 +27,7 @@ from webui.clusters import Clusters
 from webui.endpoints import make_endpoints
 from webui.finding import Found
 from webui.narrow import Narrow
+from webui.videos import display_name
 from webui.views import results_view, status_view
 from webui.views_manage import facts_view, job_view, videos_view
 from webui.views_watch import watch_view
@@ -272,6 +274,9 @@ def test_long_uploads_are_refused(archive: Archive, uploads: Uploads) -> None:
         ("/srv/tapes/1998/a.mp4: cannot be read", "a.mp4: cannot be read"),
         ("index /home/anna/x.index is in use (pid 3)", "index x.index is in use (pid 3)"),
         ("12 of 13 and/or 50 % [a / b]", "12 of 13 and/or 50 % [a / b]"),
+        ("/srv/my tapes (old)/a b.mp4: 0 bytes", "a b.mp4: 0 bytes"),
+        ("'/srv/our tapes/x y/c.mp4' is gone", "'c.mp4' is gone"),
+        ("/srv/\udcff\n\u202egpj.4pm", "\ufffd\ufffd\ufffdgpj.4pm"),
     ],
 )
 def test_messages_lose_their_folders(text: str, hidden: str) -> None:
@@ -287,6 +292,17 @@ def test_names_cannot_become_html(archive: Archive, uploads: Uploads, tmp_path: 
     html = results_view(replace(found, names=dict.fromkeys(found.names, nasty), title=nasty), ())
     html += videos_view([replace(record, paths=(str(tmp_path / nasty),), error=nasty)], 0, read_only=False)
     assert "<img src=x" not in html and "&lt;img src=x" in html
+
+
+def test_names_that_are_no_text_are_sent_as_text(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, line breaks and signs that turn the direction are shown as replacement signs."""
+    record = VideoRecord("v", (str(tmp_path / os.fsdecode(b"old\xff\ntape\xe2\x80\xaegpj.mp4")),), error="bad \udcff")
+    for shown in (display_name(record), videos_view([record], 0, read_only=False)):
+        assert "old\ufffd\ufffdtape\ufffdgpj.mp4" in shown
+        shown.encode()
+    (tmp_path / os.fsdecode(b"shelf\xff")).mkdir()
+    (tmp_path / "shelf").mkdir()
+    assert Roots([tmp_path]).listing() == [tmp_path.name, f"{tmp_path.name}/shelf"]
 
 
 def test_pages_stop_at_both_ends(archive: Archive, uploads: Uploads) -> None:

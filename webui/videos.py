@@ -6,6 +6,7 @@ from visxp_search.errors import UsageError
 from visxp_search.store import Store, VideoRecord
 from webui.adding import Adder
 from webui.archive import Archive
+from webui.wording import printable
 
 
 def list_videos(store: Store, *, text: str = "", status: str = "") -> list[VideoRecord]:
@@ -32,8 +33,8 @@ def name_of(store: Store, video_id: str) -> str:
 
 
 def display_name(record: VideoRecord) -> str:
-    """The file's name."""
-    return Path(record.paths[0]).name if record.paths else record.video_id[:12]
+    """The file's name, as far as it can be shown."""
+    return printable(Path(record.paths[0]).name) if record.paths else record.video_id[:12]
 
 
 def remove_video(archive: Archive, adder: Adder, video_id: str) -> None:
