@@ -223,7 +223,7 @@ class Roots:
         return path
 
     def listing(self) -> list[str]:
-        """The folders below the roots, as `resolve` takes them, without hidden ones, links and names that are no text."""
+        """The folders below the roots, as `resolve` takes them: no hidden ones, links or names that are no text."""
         names: list[str] = []
         for name, root in self._roots.items():
             level = [(name, root)]

@@ -8,22 +8,16 @@ from typing import Any
 import gradio as gr
 
 from visxp_search.api import find_video
-from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, STATIC, format_time
+from visxp_search.clips import format_time
 from webui import asking, finding, videos, watching
 from webui.asking import CLIP, INDEXED, SOUND, STILL, Form
 from webui.narrow import Narrow
 from webui.parts import ACTS, QUICK, Site, hand_on, worded
 from webui.views import results_view
 from webui.views_watch import picker_view
+from webui.wording import FLAG_WORDS
 
 KINDS = [("Clip", CLIP), ("Sound", SOUND), ("Still", STILL), ("Archive", INDEXED)]
-FLAG_WORDS = [
-    ("still picture", STATIC),
-    ("black picture", BLACK),
-    ("no picture", NO_VIDEO),
-    ("silence", SILENT),
-    ("no sound", NO_AUDIO),
-]
 QUERY = ("kind", "clip", "sound", "still", "video", "start", "end", "cross")
 OPTIONS = ("by", "audio_weight", "mode", "top", "per_video", "grouped", "weak")
 SEVERAL = ("videos", "nodes", "flags", "not_flags")
@@ -160,14 +154,13 @@ def build_find(site: Site) -> FindParts:
 
 def _build_places() -> dict[str, Any]:
     """The filters, by the names of `PLACES`."""
+    flags = [(word, flag) for flag, word in FLAG_WORDS.items()]
     return {
         "files": gr.Textbox(label="File names", placeholder="tape, *.mxf", elem_id="vx-files"),
         "videos": gr.Dropdown([], value=[], label="Videos", multiselect=True, elem_id="vx-videos-only"),
         "nodes": gr.Dropdown([], value=[], label="Clusters", multiselect=True, elem_id="vx-nodes"),
-        "flags": gr.Dropdown(FLAG_WORDS, value=[], label="Only seconds with", multiselect=True, elem_id="vx-flags"),
-        "not_flags": gr.Dropdown(
-            FLAG_WORDS, value=[], label="No seconds with", multiselect=True, elem_id="vx-not-flags"
-        ),
+        "flags": gr.Dropdown(flags, value=[], label="Only seconds with", multiselect=True, elem_id="vx-flags"),
+        "not_flags": gr.Dropdown(flags, value=[], label="No seconds with", multiselect=True, elem_id="vx-not-flags"),
         "after": gr.Textbox(label="Not before", placeholder="0:00 of a video", elem_id="vx-after"),
         "before": gr.Textbox(label="Only before", placeholder="the end", elem_id="vx-before"),
         "shortest": gr.Textbox(label="Videos at least", placeholder="1:00 long"),

@@ -1,5 +1,6 @@
 """The indexed videos as the page lists and names them: by file name, since folders are the server's own business."""
 
+from collections import Counter
 from pathlib import Path
 
 from visxp_search.errors import UsageError
@@ -20,8 +21,9 @@ def video_choices(store: Store, *, limit: int = 2000) -> list[tuple[str, str]]:
     """(name, video id) of videos that can be asked with; a name that occurs twice gets the start of its id."""
     records = [record for record in list_videos(store) if record.seconds_done][:limit]
     names = [display_name(record) for record in records]
+    taken = Counter(names)
     return [
-        (f"{name} ({record.video_id[:6]})" if names.count(name) > 1 else name, record.video_id)
+        (f"{name} ({record.video_id[:6]})" if taken[name] > 1 else name, record.video_id)
         for name, record in zip(names, records, strict=True)
     ]
 

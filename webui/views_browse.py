@@ -144,11 +144,12 @@ def _map(browsing: Browsing, known: Known) -> str:
     )
     return (
         '<div class="vx-map-frame"><div class="vx-map" tabindex="0" role="application" '
-        'aria-label="Map of the clusters; arrow keys move it, plus and minus change its size" '
+        'aria-label="Map of the clusters; arrow keys move it, Enter plays the circle in the middle, o opens it, '
+        'plus and minus change the size" '
         f'data-nodes="{escape(json.dumps(nodes))}"></div><div class="vx-map-tools">{buttons}</div>'
         '<p class="vx-hint">What hangs together is alike. Drag, or use arrow keys, to bring something to the middle; '
         "turn the wheel to enlarge. Point at a circle to see it, click to play it, double-click to open it; a click on "
-        "a knot brings it there.</p></div>"
+        "a knot brings it there. By keyboard, <b>Enter</b> plays and <b>o</b> opens what is in the middle.</p></div>"
     )
 
 

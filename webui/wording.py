@@ -3,7 +3,17 @@
 import re
 from collections.abc import Mapping
 
+from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, STATIC
 from visxp_search.errors import UsageError
+
+FLAG_WORDS = {
+    STATIC: "still picture",
+    BLACK: "black picture",
+    NO_VIDEO: "no picture",
+    SILENT: "silence",
+    NO_AUDIO: "no sound",
+}
+"""Remarks on seconds, as people read them."""
 
 PAGE_WORDS = {
     "; --max-chance raises it": ", so it is left out as weak",
