@@ -93,9 +93,7 @@ def facts_view(facts: IndexFacts | None) -> str:
         or "none",
         "Checkpoint": facts.checkpoint,
         "Embeddings": ", ".join(f"{name} {length}" for name, length in facts.dims.items()),
-        "Remarks": ", ".join(
-            f"{FLAG_WORDS.get(flag, flag)} {number:,} s" for flag, number in sorted(facts.flags.items())
-        )
+        "Remarks": ", ".join(f"{FLAG_WORDS.get(flag, flag)} {n:,} s" for flag, n in sorted(facts.flags.items()))
         or "none",
     }
     return (
