@@ -30,18 +30,18 @@ from visxp_search.cluster_model import ClusterModel
 from visxp_search.cluster_store import Clustering, FitFacts, apply_clustering
 from visxp_search.errors import UsageError
 from visxp_search.store import Filter, open_store
-from webui import browse, handlers
+from webui import asking, browse, finding, watching
 from webui.adding import Adder
 from webui.archive import Archive
+from webui.asking import Form
 from webui.browse import Browsing
 from webui.card import Card, read_card
 from webui.clusters import N_BUCKETS, Clusters, Run, gather_runs, title_of
 from webui.disk import distance, lay_out, move
 from webui.endpoints import make_cluster_endpoints
-from webui.handlers import Form
 from webui.narrow import Narrow, make_scope
-from webui.views import watch_view
 from webui.views_browse import browse_view
+from webui.views_watch import watch_view
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +220,12 @@ def test_read_only_pages_offer_no_edits(archive: Archive, clusters: Clusters) ->
 def test_a_cluster_asks_and_filters(archive: Archive, clusters: Clusters) -> None:
     """A cluster finds its own seconds; as a filter nothing else is found."""
     green = cluster_at(archive, "cool.mp4", 1)
-    found = handlers.search_cluster(archive, clusters, Form(by="visual", weak=True), green)
+    found = finding.search_cluster(archive, clusters, Form(by="visual", weak=True), green)
     record = record_named(archive, "cool.mp4")
     assert found.moments[0].video_id in {record.video_id, record_named(archive, "more.mp4").video_id}
     narrow = Narrow(nodes=(green,))
     form = Form("indexed", None, record.video_id, "1", "2", by="visual", weak=True, narrow=narrow)
-    inside = handlers.find(archive, clusters, form, handlers.Uploads(Path("/nowhere")))
+    inside = finding.find(archive, clusters, form, asking.Uploads(Path("/nowhere")))
     assert inside.moments
     assert {f"c{second.cluster}" for moment in inside.moments for second in moment.seconds} == {green}
 
@@ -236,7 +236,7 @@ def test_the_strip_runs_along_the_video(archive: Archive, clusters: Clusters) ->
     strip = clusters.strip(record.video_id)
     assert strip[0].start == 0 and strip[-1].end == 5
     assert all(a.end == b.start and a.cluster != b.cluster for a, b in pairwise(strip))
-    watched = handlers.watch_span(archive, clusters, record.video_id, 0, 2)
+    watched = watching.watch_span(archive, clusters, record.video_id, 0, 2)
     html = watch_view(watched, (), titles={run.cluster or 0: ("<sea>", 200) for run in strip})
     assert "vx-clusterline" in html and "&lt;sea&gt;" in html and "<sea>" not in html
 

@@ -15,13 +15,19 @@ QUIET = [
 ]
 
 
-def start(folder: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[bytes], str, Path]:
+def start(
+    folder: Path, *options: str, port: int = 0, patience: float = 180
+) -> tuple[subprocess.Popen[bytes], str, Path]:
     """Start `visxp ui` and wait for its address.
 
     Args:
         folder: holds `index` and, unless the shipped one is meant, `checkpoint`.
         options: further options.
         port: 0 for a free one.
+        patience: seconds to wait for it.
+
+    Raises:
+        AssertionError: If it ends, or is not there in time; with what it wrote.
     """
     log = folder / f"ui-{time.monotonic_ns()}.log"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
@@ -30,16 +36,17 @@ def start(folder: Path, *options: str, port: int = 0) -> tuple[subprocess.Popen[
         command += ["--model", str(folder / "checkpoint")]
     with log.open("wb") as stream:
         process = subprocess.Popen([*command, *options], stderr=stream, env=environment)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:
         found = re.search(r"http://\S+/", log.read_text())
         if found:
             return process, found.group(), log
         time.sleep(0.1)
+    process.kill()
     raise AssertionError(f"visxp ui did not start: {log.read_text()}")
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], *, patience: float = 60) -> None:
     """End it as Ctrl-C does."""
     process.send_signal(signal.SIGINT)
-    process.wait(60)
+    process.wait(patience)

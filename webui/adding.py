@@ -9,6 +9,7 @@ from pathlib import Path
 
 from visxp_search.errors import UsageError, VisxpError
 from webui.archive import Archive
+from webui.wording import printable
 
 log = logging.getLogger(__name__)
 
@@ -153,25 +154,25 @@ class _Watcher:
 
     def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
         """A file is being read."""
-        self._current[path.name] = (n_done, n_seconds)
+        self._current[printable(path.name)] = (n_done, n_seconds)
         self._tell()
 
     def stored(self, path: Path, n_seconds: int) -> None:
         """Some of it is stored."""
-        done, total = self._current.get(path.name, (0, 0))
-        self._current[path.name] = (done + n_seconds, total)
+        done, total = self._current.get(printable(path.name), (0, 0))
+        self._current[printable(path.name)] = (done + n_seconds, total)
         self._n_seconds += n_seconds
         self._tell()
 
     def finished(self, path: Path) -> None:
         """It is through."""
-        self._current.pop(path.name, None)
+        self._current.pop(printable(path.name), None)
         self._n_finished += 1
         self._tell()
 
     def failed(self, path: Path, reason: str) -> None:
         """It, or part of it, failed."""
-        self._failures.append((path.name, reason))
+        self._failures.append((printable(path.name), reason))
         self._tell()
 
     def _tell(self) -> None:
@@ -222,7 +223,7 @@ class Roots:
         return path
 
     def listing(self) -> list[str]:
-        """The folders below the roots, as `resolve` takes them; hidden ones and links are left out."""
+        """The folders below the roots, as `resolve` takes them: no hidden ones, links or names that are no text."""
         names: list[str] = []
         for name, root in self._roots.items():
             level = [(name, root)]
@@ -239,4 +240,5 @@ def _subfolders(folder: Path) -> list[Path]:
         found = sorted(folder.iterdir())
     except OSError:
         return []
-    return [path for path in found if not path.name.startswith(".") and path.is_dir() and not path.is_symlink()]
+    shown = [path for path in found if not path.name.startswith(".") and path.name == printable(path.name)]
+    return [path for path in shown if path.is_dir() and not path.is_symlink()]

@@ -1,4 +1,4 @@
-"""The page: its tabs, its look, its endpoints. What happens is done by `webui.handlers`."""
+"""The page: its tabs, its look, its endpoints. What happens is done by `webui.finding` and its neighbours."""
 
 from pathlib import Path
 from typing import cast
@@ -115,7 +115,7 @@ def build_app(site: Site) -> gr.Blocks:
                 with gr.Tab("Manage" if not site.read_only else "Index", id="manage") as manage_tab:
                     manage = build_manage(site)
                 with gr.Tab("Help", id="help"):
-                    gr.Markdown(_help_text())
+                    gr.Markdown(_help_text(), elem_id="vx-help")
             with gr.Column(scale=2, min_width=400, visible=False, elem_id="vx-watch-column") as watch_column:
                 watch = gr.HTML("", js_on_load=ACTS, elem_id="vx-watch")
 

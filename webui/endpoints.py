@@ -11,11 +11,13 @@ from visxp_search.api import find_video
 from visxp_search.cluster_book import ROOT
 from visxp_search.errors import UsageError
 from webui.archive import Archive
+from webui.asking import CLIP, INDEXED, SOUND, STILL, Form, Uploads
 from webui.basket import read_basket
 from webui.clusters import Clusters
 from webui.exporting import Exports
-from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form, Uploads, display_name, find, list_videos, results_document
+from webui.finding import find, results_document
 from webui.narrow import Narrow
+from webui.videos import display_name, list_videos
 
 By = Literal["both", "visual", "audio"]
 Mode = Literal["similar", "same"]
@@ -268,6 +270,6 @@ def make_export_endpoints(exports: Exports) -> Mapping[str, Callable[..., Any]]:
 
 
 def _path(file: Mapping[str, Any]) -> str | None:
-    """The path of an uploaded file as gradio_client sends it; `handlers.checked_upload` decides whether it is read."""
+    """The path of an uploaded file as gradio_client sends it; `asking.checked_upload` decides whether it is read."""
     path = file.get("path") if isinstance(file, Mapping) else None
     return str(path) if path else None

@@ -16,8 +16,9 @@ from visxp_search.errors import UsageError, VisxpError
 from visxp_search.export.results import FoundMoment, FoundResults
 from visxp_search.store import VideoRecord
 from webui.basket import Collected
-from webui.handlers import display_name, hide_folders
 from webui.media import NotServedError, checked_path
+from webui.videos import display_name
+from webui.wording import hide_folders
 
 CSV, JSON = "csv", "json"
 FORMATS = {

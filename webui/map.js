@@ -31,7 +31,10 @@
     const lines = make('g', { class: 'vx-geodesics' }, svg), dots = make('g', {}, svg);
     const tip = document.createElement('div');
     tip.className = 'vx-tip';
-    frame.append(tip);
+    const said = document.createElement('span');
+    said.className = 'vx-said';
+    said.setAttribute('role', 'status');
+    frame.append(tip, said);
     for (const node of nodes) {
       if (byId.has(node.parent)) node.line = make('path', {}, lines);
       node.group = make('g', { class: node.leaf ? 'vx-leaf' : 'vx-knot', 'data-id': node.id }, dots);
@@ -107,7 +110,8 @@
       const scale = Math.min(box.width, box.height) / size;
       const left = box.left - outer.left + box.width / 2 + (x - half) * scale, top = box.top - outer.top + box.height / 2 + (y - half) * scale;
       tip.style.display = 'block';
-      tip.style.left = `${Math.min(Math.max(4, left + node.r * scale + 8), outer.width - 216)}px`;
+      const beside = left + node.r * scale + 8;  // on the other side where there is no room
+      tip.style.left = `${beside < outer.width - 216 ? beside : Math.max(4, left - node.r * scale - 220)}px`;
       tip.style.top = `${Math.min(Math.max(4, top - 60), outer.height - 160)}px`;
     }
 
@@ -145,9 +149,22 @@
       const after = inDisk(event);
       if (zoom > 1) { centre = [centre[0] + (before[0] - after[0]) * reach, centre[1] + (before[1] - after[1]) * reach]; place(); }
     }, { passive: false });
+    /* Without a mouse the circle nearest the middle is the one that is meant. */
+    const nearest = () => nodes.filter((node) => node.leaf).sort((a, b) => Math.hypot(...a.z) - Math.hypot(...b.z))[0];
+    const point = () => {
+      const meant = nearest();
+      nodes.forEach((node) => node.group.classList.toggle('vx-meant', node === meant));
+      show(meant);
+      said.textContent = meant ? meant.name : '';
+    };
+    frame.addEventListener('focus', () => { if (frame.matches(':focus-visible')) point(); });
+    frame.addEventListener('blur', () => { nodes.forEach((node) => node.group.classList.remove('vx-meant')); show(null); });
     frame.addEventListener('keydown', (event) => {
       const way = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15] }[event.key];
-      if (way) { event.preventDefault(); moveAll(way); }
+      if (way) { event.preventDefault(); moveAll(way); point(); }
+      const meant = nearest();
+      if (event.key === 'Enter' && meant && meant.play) { event.preventDefault(); trigger('play', { value: meant.play }); }
+      if (event.key === 'o' && meant) trigger('open', { value: meant.id });
       if (event.key === '+' || event.key === '=') enlarge(1.4);
       if (event.key === '-') enlarge(1 / 1.4);
       if (event.key === '0' || event.key === 'Home') reset();

@@ -20,6 +20,7 @@ from visxp_search.decode_stills import decode_stills
 from visxp_search.errors import VisxpError
 from visxp_search.sound_picture import draw_spectrogram
 from visxp_search.store import VideoRecord
+from webui.beside import UPLOAD
 from webui.cache import FileCache
 from webui.plots import Picture, fill_cell, spread_seconds
 
@@ -79,14 +80,23 @@ class Media:
     """Everything under `/media/`.
 
     Args:
-        find: the ledger's entry of a video id, or None.
+        find: the entry of a video id, or of an upload's, or None.
         cache: holds what is made here.
+        passing: holds what is made of uploads, until the page ends.
         max_jobs: pictures and proxies made at a time.
     """
 
-    def __init__(self, find: Callable[[str], VideoRecord | None], cache: FileCache, *, max_jobs: int = 2) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], VideoRecord | None],
+        cache: FileCache,
+        *,
+        passing: FileCache | None = None,
+        max_jobs: int = 2,
+    ) -> None:
         self._find = find
         self._cache = cache
+        self._passing = passing or cache
         self._jobs = threading.BoundedSemaphore(max_jobs)
 
     def original(self, video_id: str) -> Served:
@@ -117,7 +127,7 @@ class Media:
             with self._jobs:
                 write_proxy(path, part, start=start, has_picture=has_picture)
 
-        made = self._cache.fetch(f"proxy/{video_id}/{start}", suffix, make)
+        made = self._cache_of(video_id).fetch(f"proxy/{video_id}/{start}", suffix, make)
         return Served(made, "video/mp4" if has_picture else "audio/mp4")
 
     def sheet(self, video_id: str, start: int, end: int) -> Served:
@@ -125,23 +135,21 @@ class Media:
         record = self._record(video_id)
         _check_span(record, start, end)
         return self._picture(
-            f"sheet/{video_id}/{start}/{end}", lambda: draw_sheet(checked_path(record), record.kind, start, end)
+            video_id, f"sheet/{start}/{end}", lambda: draw_sheet(checked_path(record), record.kind, start, end)
         )
 
     def still(self, video_id: str, second: int) -> Served:
         """One second's picture; of sound alone the spectrogram."""
         record = self._record(video_id)
         _check_span(record, second, second + 1)
-        return self._picture(
-            f"still/{video_id}/{second}", lambda: draw_still(checked_path(record), record.kind, second)
-        )
+        return self._picture(video_id, f"still/{second}", lambda: draw_still(checked_path(record), record.kind, second))
 
     def strip(self, video_id: str, start: int, end: int) -> Served:
         """`STRIP_CELLS` pictures of a span side by side; sound alone as spectrogram."""
         record = self._record(video_id)
         _check_span(record, start, end)
         return self._picture(
-            f"strip/{video_id}/{start}/{end}", lambda: draw_strip(checked_path(record), record.kind, start, end)
+            video_id, f"strip/{start}/{end}", lambda: draw_strip(checked_path(record), record.kind, start, end)
         )
 
     def sound(self, video_id: str, start: int, end: int) -> Served:
@@ -149,7 +157,7 @@ class Media:
         record = self._record(video_id)
         _check_span(record, start, end)
         return self._picture(
-            f"sound/{video_id}/{start}/{end}", lambda: draw_sound(checked_path(record), start, end, size=SOUND_SIZE)
+            video_id, f"sound/{start}/{end}", lambda: draw_sound(checked_path(record), start, end, size=SOUND_SIZE)
         )
 
     def _record(self, video_id: str) -> VideoRecord:
@@ -158,12 +166,15 @@ class Media:
             raise NotServedError("no indexed video has this id")
         return record
 
-    def _picture(self, key: str, draw: Callable[[], Picture]) -> Served:
+    def _cache_of(self, video_id: str) -> FileCache:
+        return self._passing if video_id.startswith(UPLOAD) else self._cache
+
+    def _picture(self, video_id: str, what: str, draw: Callable[[], Picture]) -> Served:
         def make(part: Path) -> None:
             with self._jobs:
                 Image.fromarray(draw()).save(part, format="JPEG", quality=82)
 
-        return Served(self._cache.fetch(key, ".jpg", make), "image/jpeg")
+        return Served(self._cache_of(video_id).fetch(f"{video_id}/{what}", ".jpg", make), "image/jpeg")
 
 
 def checked_path(record: VideoRecord) -> Path:

@@ -33,12 +33,13 @@
     });
   }
 
-  /* The uploaded query beside it, at the second that the moment answers. */
+  /* What was asked with, beside it, at the second that the moment answers. */
   function keepStep(player, now) {
-    const query = document.querySelector('#vx-query video, #vx-query audio');
-    const box = document.getElementById('vx-step');
-    if (!query || !box || !box.checked || player.dataset.queryOffset === undefined) return;
-    const time = fetchTime(player) - Number(player.dataset.queryOffset);
+    const query = document.getElementById('vx-asked'), box = document.getElementById('vx-step');
+    if (player.id !== 'vx-player' || !query || !box || player.dataset.queryOffset === undefined) return;
+    query.controls = !box.checked;
+    if (!box.checked) { if (now) query.pause(); return; }
+    const time = fetchTime(player) - Number(player.dataset.queryOffset) - Number(query.dataset.origin || 0);
     const inside = time >= 0 && time <= (query.duration || 0);
     query.muted = true;
     if (inside && (now || Math.abs(query.currentTime - time) > 0.25)) query.currentTime = time;
@@ -71,6 +72,11 @@
       const next = cards[cards.indexOf(card) + step];
       if (next) { event.preventDefault(); next.focus(); }
     }
+  });
+
+  document.addEventListener('change', (event) => {
+    const player = document.getElementById('vx-player');
+    if (event.target.id === 'vx-step' && player) keepStep(player, true);
   });
 
   /* A finished export is fetched once, without another click. */

@@ -1,4 +1,4 @@
-"""What happens when something is looked for, watched, collected or hidden: events tied to handlers."""
+"""What happens when something is looked for, watched, collected or hidden: events tied to functions."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,14 +8,15 @@ from typing import Any
 import gradio as gr
 
 from visxp_search.errors import UsageError
+from webui import asking, finding, watching, wording
 from webui import basket as baskets
-from webui import handlers
 from webui.basket import Collected, keep_basket, read_basket
 from webui.clusters import choose_hues, title_of
-from webui.handlers import Found
+from webui.finding import Found
 from webui.page_find import FindParts, read_form, read_options
 from webui.parts import PRIVATE, QUICK, Site, read_target, worded
-from webui.views import pager_text, results_view, watch_view
+from webui.views import pager_text, results_view
+from webui.views_watch import watch_view
 
 
 class Answers:
@@ -72,7 +73,8 @@ class Answers:
         results.watch(worded(self.play_result), seen, [*self.listing, *self.player], **QUICK)
         results.back(worded(self.back), seen, self.listing, **QUICK)
         results.drop(worded(self.drop), seen, self.listing, **PRIVATE)
-        for name, step in (("unhide", handlers.unhide_all), ("weak", handlers.show_weak)):
+        steps = {"unhide": finding.unhide_all, "weak": finding.show_weak, "instead": finding.hide_instead}
+        for name, step in steps.items():
             getattr(results, name)(worded(functools.partial(self.change, step)), seen, self.listing, **PRIVATE)
         for part in (results, watch):
             part.more(worded(self.more), [*find.options, *seen], self.listing, **PRIVATE)
@@ -95,32 +97,32 @@ class Answers:
         """Ask with what the form says."""
         *entered, kept = values
         return self.listed(
-            handlers.find(self.site.archive, self.site.clusters, read_form(entered), self.site.uploads), kept
+            finding.find(self.site.archive, self.site.clusters, read_form(entered), self.site.uploads), kept
         )
 
     def turn(self, step: int, found: Found | None, kept: Any) -> tuple[Any, ...]:
         """Show another page."""
-        return self.listed(handlers.turn_page(known(found), step), kept)
+        return self.listed(finding.turn_page(known(found), step), kept)
 
     def play_result(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Play a moment of the results."""
-        watched = handlers.watch(self.site.archive, self.site.clusters, known(found), event.value)
-        chosen = replace(known(found), chosen=handlers.whole_number(event.value, "moment"))
+        watched = watching.watch(self.site.archive, self.site.clusters, known(found), event.value, self.site.uploads)
+        chosen = replace(known(found), chosen=wording.whole_number(event.value, "moment"))
         return (*self.listed(chosen, kept), *self._play(watched, kept))
 
     def play_span(self, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Play a stretch that some other part of the page shows."""
         video_id, start, end, _ = read_target(event.value)
-        watched = handlers.watch_span(self.site.archive, self.site.clusters, video_id, start, max(end, start + 1))
+        watched = watching.watch_span(self.site.archive, self.site.clusters, video_id, start, max(end, start + 1))
         return self._play(watched, kept)
 
     def more(self, event: gr.EventData, *values: Any) -> tuple[Any, ...]:
         """Search for more like a moment."""
         *entered, found, kept = values
         form = read_options(entered)
-        handlers.check_form(form)
+        asking.check_form(form)
         video_id, start, end, _ = read_target(event.value)
-        more = handlers.more_like(self.site.archive, self.site.clusters, form, video_id, start, end, found=found)
+        more = finding.more_like(self.site.archive, self.site.clusters, form, video_id, start, end, found=found)
         return self.listed(more, kept)
 
     def also(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
@@ -133,23 +135,23 @@ class Answers:
 
     def drop(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Take an example away."""
-        return self.listed(handlers.drop_round(self.site.archive, self.site.clusters, known(found), event.value), kept)
+        return self.listed(finding.drop_round(self.site.archive, self.site.clusters, known(found), event.value), kept)
 
     def back(self, found: Found | None, kept: Any) -> tuple[Any, ...]:
         """Show the search before."""
-        return self.listed(handlers.go_back(known(found)), kept)
+        return self.listed(finding.go_back(known(found)), kept)
 
     def hide(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
         """Leave a video out."""
         site = self.site
-        return self.listed(handlers.hide_video(site.archive, site.clusters, known(found), str(event.value)), kept)
+        return self.listed(finding.hide_video(site.archive, site.clusters, known(found), str(event.value)), kept)
 
     def change(self, step: Callable[..., Found], found: Found | None, kept: Any) -> tuple[Any, ...]:
         """Make a step that needs to know no more."""
         return self.listed(step(self.site.archive, self.site.clusters, known(found)), kept)
 
     def collect(
-        self, found: Found | None, kept: Any, watching: handlers.Watched | None, event: gr.EventData
+        self, found: Found | None, kept: Any, watching: watching.Watched | None, event: gr.EventData
     ) -> tuple[Any, str, str]:
         """Put a moment into the basket, or take it out again."""
         basket = baskets.toggle(read_basket(kept), Collected(*read_target(event.value)))
@@ -158,7 +160,7 @@ class Answers:
     def _add_round(self, found: Found | None, target: object, *, wanted: bool) -> Found:
         video_id, start, end, _ = read_target(target)
         asked = known(found)
-        return handlers.add_round(self.site.archive, self.site.clusters, asked, video_id, start, end, wanted=wanted)
+        return finding.add_round(self.site.archive, self.site.clusters, asked, video_id, start, end, wanted=wanted)
 
     def listed(self, found: Found, kept: Any) -> tuple[Any, ...]:
         """The values of `listing`."""
@@ -170,10 +172,10 @@ class Answers:
             gr.update(visible=found.page + 1 < found.n_pages),
         )
 
-    def _play(self, watched: handlers.Watched, kept: Any) -> tuple[Any, ...]:
+    def _play(self, watched: watching.Watched, kept: Any) -> tuple[Any, ...]:
         return watched, self._watch_html(watched, read_basket(kept)), gr.update(visible=True)
 
-    def _watch_html(self, watched: handlers.Watched | None, basket: Sequence[Collected]) -> str:
+    def _watch_html(self, watched: watching.Watched | None, basket: Sequence[Collected]) -> str:
         titles = {}
         book = self.site.clusters.book() if watched is not None and watched.strip else None
         if book is not None:

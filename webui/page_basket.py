@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui import basket as baskets
-from webui import handlers
+from webui import wording
 from webui.basket import Collected, keep_basket, read_basket
 from webui.exporting import FORMATS
 from webui.parts import ACTS, PRIVATE, QUICK, Site, worded, worded_steps
@@ -41,16 +41,16 @@ def build_basket(site: Site, kept: gr.BrowserState) -> gr.HTML:
         return value, basket_html(site, value)
 
     def up(value: Any, event: gr.EventData) -> tuple[Any, str]:
-        return changed(baskets.move(read_basket(value), handlers.whole_number(event.value, "number"), -1))
+        return changed(baskets.move(read_basket(value), wording.whole_number(event.value, "number"), -1))
 
     def down(value: Any, event: gr.EventData) -> tuple[Any, str]:
-        return changed(baskets.move(read_basket(value), handlers.whole_number(event.value, "number"), 1))
+        return changed(baskets.move(read_basket(value), wording.whole_number(event.value, "number"), 1))
 
     def out(value: Any, event: gr.EventData) -> tuple[Any, str]:
-        return changed(baskets.take_out(read_basket(value), handlers.whole_number(event.value, "number")))
+        return changed(baskets.take_out(read_basket(value), wording.whole_number(event.value, "number")))
 
     def note(value: Any, event: gr.EventData) -> tuple[Any, str]:
-        number = handlers.whole_number(event.value, "number")
+        number = wording.whole_number(event.value, "number")
         return changed(baskets.annotate(read_basket(value), number, str(event.text)))
 
     def make(value: Any, chosen: str) -> Iterator[tuple[str, str, Any, Any]]:

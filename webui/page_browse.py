@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from visxp_search.errors import UsageError
-from webui import browse, handlers
+from webui import browse, videos
 from webui.browse import Browsing
 from webui.parts import ACTS, PRIVATE, Site, worded
 from webui.views_browse import browse_view, examples_of
@@ -107,7 +107,7 @@ def show(site: Site, browsing: Browsing) -> tuple[Browsing, str]:
     if known is None:
         return browsing, browse_view(browsing, None, {}, read_only=site.read_only)
     settled = browse.settle(browsing, known)
-    names = {video_id: handlers.name_of(site.archive.store, video_id) for video_id in examples_of(known)}
+    names = {video_id: videos.name_of(site.archive.store, video_id) for video_id in examples_of(known)}
     return settled, browse_view(settled, known, names, read_only=site.read_only)
 
 

@@ -8,21 +8,16 @@ from typing import Any
 import gradio as gr
 
 from visxp_search.api import find_video
-from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, STATIC, format_time
-from webui import handlers
-from webui.handlers import CLIP, INDEXED, SOUND, STILL, Form
+from visxp_search.clips import format_time
+from webui import asking, finding, videos, watching
+from webui.asking import CLIP, INDEXED, SOUND, STILL, Form
 from webui.narrow import Narrow
 from webui.parts import ACTS, QUICK, Site, hand_on, worded
-from webui.views import picker_view, results_view
+from webui.views import results_view
+from webui.views_watch import picker_view
+from webui.wording import FLAG_WORDS
 
 KINDS = [("Clip", CLIP), ("Sound", SOUND), ("Still", STILL), ("Archive", INDEXED)]
-FLAG_WORDS = [
-    ("still picture", STATIC),
-    ("black picture", BLACK),
-    ("no picture", NO_VIDEO),
-    ("silence", SILENT),
-    ("no sound", NO_AUDIO),
-]
 QUERY = ("kind", "clip", "sound", "still", "video", "start", "end", "cross")
 OPTIONS = ("by", "audio_weight", "mode", "top", "per_video", "grouped", "weak")
 SEVERAL = ("videos", "nodes", "flags", "not_flags")
@@ -107,7 +102,7 @@ def build_find(site: Site) -> FindParts:
                 elem_id="vx-mode",
             )
             with gr.Accordion("More options", open=False, elem_id="vx-more"):
-                top = gr.Slider(handlers.PAGE_SIZE, handlers.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
+                top = gr.Slider(finding.PAGE_SIZE, asking.MAX_TOP, value=24, step=12, label="Moments", buttons=[])
                 per_video = gr.Slider(1, 12, value=3, step=1, label="At most, of one video", buttons=[])
                 grouped = gr.Checkbox(False, label="Group by video", elem_id="vx-grouped")
                 weak = gr.Checkbox(False, label="Weak matches too", elem_id="vx-weak")
@@ -122,7 +117,7 @@ def build_find(site: Site) -> FindParts:
 
     def choose_kind(chosen: str) -> list[Any]:
         shown = [gr.update(visible=chosen == name) for _, name in KINDS]
-        choices = handlers.video_choices(site.archive.store) if chosen == INDEXED else None
+        choices = videos.video_choices(site.archive.store) if chosen == INDEXED else None
         can_weigh = chosen in (CLIP, INDEXED)
         return [
             *shown,
@@ -137,13 +132,13 @@ def build_find(site: Site) -> FindParts:
             return picker_view(None, 0, 0), "", ""
         record = find_video(site.archive.store, chosen)
         first, last = 0, min(5, max(1, record.seconds_expected))
-        watched = handlers.watch_span(site.archive, None, record.video_id, first, last)
+        watched = watching.watch_span(site.archive, None, record.video_id, first, last)
         return picker_view(watched, first, last), format_time(first), format_time(last)
 
     def pick(chosen: str | None, start_text: str, end_text: str, event: gr.EventData) -> tuple[str, str, str]:
         record = find_video(site.archive.store, chosen or "")
-        first, last = handlers.picked_span(record, start_text, end_text, event._data)
-        watched = handlers.watch_span(site.archive, None, record.video_id, first, last)
+        first, last = asking.picked_span(record, start_text, end_text, event._data)
+        watched = watching.watch_span(site.archive, None, record.video_id, first, last)
         return picker_view(watched, first, last), format_time(first), format_time(last)
 
     groups = [clip_group, sound_group, still_group, indexed_group]
@@ -159,14 +154,13 @@ def build_find(site: Site) -> FindParts:
 
 def _build_places() -> dict[str, Any]:
     """The filters, by the names of `PLACES`."""
+    flags = [(word, flag) for flag, word in FLAG_WORDS.items()]
     return {
         "files": gr.Textbox(label="File names", placeholder="tape, *.mxf", elem_id="vx-files"),
         "videos": gr.Dropdown([], value=[], label="Videos", multiselect=True, elem_id="vx-videos-only"),
         "nodes": gr.Dropdown([], value=[], label="Clusters", multiselect=True, elem_id="vx-nodes"),
-        "flags": gr.Dropdown(FLAG_WORDS, value=[], label="Only seconds with", multiselect=True, elem_id="vx-flags"),
-        "not_flags": gr.Dropdown(
-            FLAG_WORDS, value=[], label="No seconds with", multiselect=True, elem_id="vx-not-flags"
-        ),
+        "flags": gr.Dropdown(flags, value=[], label="Only seconds with", multiselect=True, elem_id="vx-flags"),
+        "not_flags": gr.Dropdown(flags, value=[], label="No seconds with", multiselect=True, elem_id="vx-not-flags"),
         "after": gr.Textbox(label="Not before", placeholder="0:00 of a video", elem_id="vx-after"),
         "before": gr.Textbox(label="Only before", placeholder="the end", elem_id="vx-before"),
         "shortest": gr.Textbox(label="Videos at least", placeholder="1:00 long"),
@@ -177,7 +171,7 @@ def _build_places() -> dict[str, Any]:
 def list_places(site: Site) -> tuple[Any, Any]:
     """What the filters for videos and clusters offer now."""
     return (
-        gr.update(choices=handlers.video_choices(site.archive.store)),
+        gr.update(choices=videos.video_choices(site.archive.store)),
         gr.update(choices=site.clusters.choices()),
     )
 

@@ -9,7 +9,7 @@ import gradio as gr
 from visxp_search.api import find_video
 from visxp_search.errors import UsageError
 from visxp_search.store import FAILED
-from webui import handlers
+from webui import videos
 from webui.card import read_card
 from webui.parts import ACTS, QUICK, Site, worded
 from webui.views_manage import ROWS, facts_view, job_view, videos_view
@@ -74,7 +74,7 @@ def build_manage(site: Site) -> ManageParts:
     parts = ManageParts(facts, table, card, report, job, text, only, page)
 
     def turn(step: int, wanted: str, status: str, shown: int) -> tuple[int, str]:
-        records = handlers.list_videos(site.archive.store, text=wanted, status=status)
+        records = videos.list_videos(site.archive.store, text=wanted, status=status)
         turned = min(max(0, shown + step), max(0, (len(records) - 1) // ROWS))
         return turned, videos_view(records, turned, read_only=site.read_only)
 
@@ -95,11 +95,11 @@ def build_manage(site: Site) -> ManageParts:
 
     def retry(event: gr.EventData) -> str:
         record = find_video(site.archive.store, str(event.value))
-        site.adder.enqueue(handlers.display_name(record), [Path(path) for path in record.paths])
+        site.adder.enqueue(videos.display_name(record), [Path(path) for path in record.paths])
         return job_view(site.adder.view())
 
     def retry_all() -> str:
-        failed = handlers.list_videos(site.archive.store, status=FAILED)
+        failed = videos.list_videos(site.archive.store, status=FAILED)
         if not failed:
             raise UsageError("no video has failed")
         site.adder.enqueue(f"{len(failed)} failed again", [Path(path) for r in failed for path in r.paths])
@@ -110,11 +110,11 @@ def build_manage(site: Site) -> ManageParts:
         return job_view(site.adder.view())
 
     def confirm(wanted: str, status: str, shown: int, event: gr.EventData) -> str:
-        records = handlers.list_videos(site.archive.store, text=wanted, status=status)
+        records = videos.list_videos(site.archive.store, text=wanted, status=status)
         return videos_view(records, shown, read_only=False, confirm=str(event.value))
 
     def remove(wanted: str, status: str, shown: int, event: gr.EventData) -> tuple[str, str]:
-        handlers.remove_video(site.archive, site.adder, str(event.value))
+        videos.remove_video(site.archive, site.adder, str(event.value))
         return manage_html(site, wanted, status, shown)
 
     add.click(worded(add_folder), folder, job, **QUICK)
@@ -138,6 +138,6 @@ def card_text(site: Site) -> tuple[str, str]:
 
 def manage_html(site: Site, text: str, status: str, page: int) -> tuple[str, str]:
     """The facts of the index and one page of its videos."""
-    records = handlers.list_videos(site.archive.store, text=text, status=status)
+    records = videos.list_videos(site.archive.store, text=text, status=status)
     page = min(page, max(0, (len(records) - 1) // ROWS))
     return facts_view(site.archive.facts(fresh=True)), videos_view(records, page, read_only=site.read_only)

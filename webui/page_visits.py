@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from webui import browse, handlers
+from webui import asking, browse, finding
 from webui.browse import Browsing
 from webui.page_answers import Answers
 from webui.page_browse import BrowseParts, show
@@ -30,9 +30,9 @@ def connect_visits(site: Site, *, tabs: gr.Tabs, browser: BrowseParts, find: Fin
     def ask(event: gr.EventData, *values: Any) -> tuple[Any, ...]:
         *entered, kept = values
         form = read_options(entered)
-        handlers.check_form(form)
+        asking.check_form(form)
         return (
-            *answers.listed(handlers.search_cluster(site.archive, site.clusters, form, str(event.value)), kept),
+            *answers.listed(finding.search_cluster(site.archive, site.clusters, form, str(event.value)), kept),
             gr.Tabs(selected="find"),
         )
 

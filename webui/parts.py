@@ -14,12 +14,12 @@ import gradio as gr
 
 from visxp_search.errors import UsageError, VisxpError
 from webui import basket as baskets
-from webui import handlers
+from webui import videos, wording
 from webui.adding import Adder, Roots
 from webui.archive import Archive
+from webui.asking import Uploads
 from webui.clusters import Clusters
 from webui.exporting import CSV, JSON, Exports
-from webui.handlers import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,11 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 QUICK: dict[str, Any] = PRIVATE | {"queue": False}
 """Options of events that are answered at once."""
 ACTS = """
-const acts = ['watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'collect', 'close', 'play',
-  'cluster', 'open', 'view', 'sort', 'hidden', 'rename', 'merge', 'split', 'move', 'leave', 'ask', 'within',
-  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span'];
+const acts = [
+  'watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'instead', 'collect', 'close',
+  'play', 'cluster', 'open', 'view', 'sort', 'hidden', 'rename', 'merge', 'split', 'move', 'leave', 'ask', 'within',
+  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span',
+];
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-act]');
   if (!button || !element.contains(button)) return;
@@ -86,7 +88,7 @@ class Site:
 
     def name_of(self, video_id: str) -> str:
         """What people are shown instead of the path of a video."""
-        return handlers.name_of(self.archive.store, video_id)
+        return videos.name_of(self.archive.store, video_id)
 
 
 def worded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +121,7 @@ def worded_steps(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterat
 
 def _shown(exc: VisxpError) -> gr.Error:
     log.info("%s", exc)
-    return gr.Error(handlers.hide_folders(str(exc)), duration=12, print_exception=False)
+    return gr.Error(wording.hide_folders(str(exc)), duration=12, print_exception=False)
 
 
 def hand_on(component: gr.Video | gr.Image) -> None:

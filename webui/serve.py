@@ -87,7 +87,7 @@ def serve(
 
         from webui.adding import Adder, Roots
         from webui.archive import Archive
-        from webui.handlers import Uploads
+        from webui.asking import Uploads
         from webui.parts import Site
 
         archive = Archive(store, load)
@@ -127,13 +127,18 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
     from fastapi import FastAPI
 
     from webui.app import build_app, page_css, page_head, theme
+    from webui.beside import find_media
     from webui.cache import FileCache
     from webui.card import read_card
     from webui.media import Media
     from webui.routes import media_routes
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    media = Media(lambda video_id: site.archive.store.video(video_id), FileCache(cache_folder, max_bytes=CACHE_BYTES))
+    media = Media(
+        lambda media_id: find_media(site.archive.store, site.uploads, media_id),
+        FileCache(cache_folder, max_bytes=CACHE_BYTES),
+        passing=FileCache(site.uploads.folder / "shown", max_bytes=CACHE_BYTES // 10),
+    )
     app.router.routes.extend(media_routes(media, site.exports, card=lambda: read_card(site.model)))
     gr.mount_gradio_app(
         app,

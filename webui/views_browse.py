@@ -11,7 +11,8 @@ from visxp_search.clips import format_time
 from visxp_search.cluster_book import ROOT
 from webui.browse import LIST, MAP, PAGE, SORT_WORDS, TREE, Browsing, children, listing, make_map
 from webui.clusters import Known, is_hidden, title_of, walk
-from webui.views import colour, empty
+from webui.views import bar, empty
+from webui.views_watch import colour
 
 if TYPE_CHECKING:
     from visxp_search.cluster_describe import Description, Example
@@ -143,11 +144,12 @@ def _map(browsing: Browsing, known: Known) -> str:
     )
     return (
         '<div class="vx-map-frame"><div class="vx-map" tabindex="0" role="application" '
-        'aria-label="Map of the clusters; arrow keys move it, plus and minus change its size" '
+        'aria-label="Map of the clusters; arrow keys move it, Enter plays the circle in the middle, o opens it, '
+        'plus and minus change the size" '
         f'data-nodes="{escape(json.dumps(nodes))}"></div><div class="vx-map-tools">{buttons}</div>'
         '<p class="vx-hint">What hangs together is alike. Drag, or use arrow keys, to bring something to the middle; '
         "turn the wheel to enlarge. Point at a circle to see it, click to play it, double-click to open it; a click on "
-        "a knot brings it there.</p></div>"
+        "a knot brings it there. By keyboard, <b>Enter</b> plays and <b>o</b> opens what is in the middle.</p></div>"
     )
 
 
@@ -260,16 +262,11 @@ def _extent(description: "Description") -> str:
 
 def _purity(description: "Description") -> str:
     """How alike its pictures and its sounds are."""
-    bars = []
-    for word, kind, value in (
-        ("Pictures", "picture", description.purity_visual),
-        ("Sounds", "sound", description.purity_audio),
-    ):
-        if math.isnan(value):
-            bars.append(f'<div class="vx-bar vx-none"><span>{word}</span><i></i><b>none</b></div>')
-        else:
-            bars.append(
-                f'<div class="vx-bar vx-{kind}"><span>{word}</span><i><u style="width:{100 * value:.0f}%"></u></i>'
-                f"<b>{value:.2f}</b></div>"
-            )
+    bars = [
+        bar(word, None if math.isnan(value) else value, kind=kind)
+        for word, kind, value in (
+            ("Pictures", "picture", description.purity_visual),
+            ("Sounds", "sound", description.purity_audio),
+        )
+    ]
     return f'<div class="vx-purity" title="How alike its seconds are, 1: all the same">{"".join(bars)}</div>'

@@ -10,8 +10,9 @@ from visxp_search.store import DONE, FAILED, VideoRecord
 from webui.adding import JobView
 from webui.basket import Collected
 from webui.exporting import Export
-from webui.handlers import display_name, hide_folders
+from webui.videos import display_name
 from webui.views import empty, span_text
+from webui.wording import FLAG_WORDS, hide_folders
 
 ROWS = 50
 """Videos on one page of the list."""
@@ -43,7 +44,8 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
             f'<input class="vx-note-field" type="text" maxlength="500" placeholder="Note" '
             f'aria-label="Note on moment {number + 1}" '
             f'data-change="note" data-value="{number}" value="{escape(collected.note)}">'
-            f'<div class="vx-actions">{_arrow("up", number, "↑")}{_arrow("down", number, "↓")}'
+            f'<div class="vx-actions">{_arrow("up", number, "↑", useful=number > 0)}'
+            f"{_arrow('down', number, '↓', useful=number + 1 < len(basket))}"
             f'<button class="vx-small" data-act="out" data-value="{number}">Remove</button></div></li>'
         )
     return f'<ol class="vx-rows">{"".join(rows)}</ol>'
@@ -91,7 +93,7 @@ def facts_view(facts: IndexFacts | None) -> str:
         or "none",
         "Checkpoint": facts.checkpoint,
         "Embeddings": ", ".join(f"{name} {length}" for name, length in facts.dims.items()),
-        "Remarks": ", ".join(f"{flag.replace('_', ' ')} {number:,} s" for flag, number in sorted(facts.flags.items()))
+        "Remarks": ", ".join(f"{FLAG_WORDS.get(flag, flag)} {n:,} s" for flag, n in sorted(facts.flags.items()))
         or "none",
     }
     return (
@@ -109,7 +111,8 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
     for record in records[page * ROWS : (page + 1) * ROWS]:
         name, video_id = display_name(record), escape(record.video_id)
         known = dict.fromkeys(record.paths, name)
-        remark = f'<p class="vx-reason">{escape(hide_folders(record.error, known))}</p>' if record.error else ""
+        said = hide_folders(record.error, known).removeprefix(f"{name}: ")
+        remark = f'<p class="vx-reason">{escape(said[:1].upper() + said[1:])}</p>' if said else ""
         share = 100 * record.seconds_done / record.seconds_expected if record.seconds_expected else 0
         actions = ""
         if not read_only:
@@ -181,8 +184,8 @@ def job_view(view: JobView) -> str:
     return "".join(parts)
 
 
-def _arrow(act: str, number: int, sign: str) -> str:
+def _arrow(act: str, number: int, sign: str, *, useful: bool) -> str:
     return (
-        f'<button class="vx-small" data-act="{act}" data-value="{number}" aria-label="Move {act}" title="Move {act}">'
-        f"{sign}</button>"
+        f'<button class="vx-small" data-act="{act}" data-value="{number}" aria-label="Move {act}" title="Move {act}"'
+        f"{'' if useful else ' disabled'}>{sign}</button>"
     )
