@@ -53,5 +53,5 @@ $(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml requirements.lock | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,train,web]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,train,web,ray]'
 	touch $@ $(VENV)/.installed

@@ -2,23 +2,29 @@
 
 Worker processes decode (`indexer.worker`); this process embeds and stores block by block, and keeps the ledger. A block
 that is stored is never decoded again; the ledger says `done` once all blocks of a video are safely on the disk.
+
+Where the files are read is a `Pool` of seats: processes of this machine, or tasks on many (`indexer.ray_cluster`),
+which also embed and store. The ledger is written here in both cases.
 """
 
 import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path, with_path, without_path
 from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
 from visxp_search.clips import Clip
-from visxp_search.cluster_store import label_points, read_clustering
+from visxp_search.cluster_store import Clustering, label_points, read_clustering
 from visxp_search.decode import MediaInfo
 from visxp_search.embed import Embedder, SelfLabelled
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
@@ -83,6 +89,73 @@ class AddReport:
     stage_seconds: dict[str, float] = field(default_factory=lambda: {"wait": 0.0, "embed": 0.0, "write": 0.0})
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Consecutive seconds were embedded and stored where they were decoded."""
+
+    n_seconds: int
+    embed_seconds: float
+    write_seconds: float
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A file was read to its end and all its seconds were stored where they were decoded.
+
+    Attributes:
+        complaint: what was missing in the file, if anything.
+        n_seconds: number of its seconds that the store has.
+        vectors: mean embedding per vector name.
+    """
+
+    complaint: str
+    n_seconds: int
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+
+
+Message = Alive | Opened | Clips | Stored | Finished | Indexed | Failed
+
+
+class Seat(Protocol):
+    """Where one file after another is read.
+
+    Attributes:
+        file: the one that is read; None between files.
+        record: its ledger entry, as soon as it was opened.
+    """
+
+    file: FoundFile | None
+    record: VideoRecord | None
+
+    def receive(self) -> Message:
+        """What it has to say."""
+
+    def send(self, message: int | None) -> None:
+        """Answer that a file was opened: its first second that is wanted, or None to skip it."""
+
+    def end(self) -> None:
+        """Its file needs no more work."""
+
+
+class Pool(Protocol):
+    """The seats of a run."""
+
+    def has_room(self) -> bool:
+        """Whether one more file can begin."""
+
+    def begin(self, file: FoundFile) -> None:
+        """Begin with a file."""
+
+    def is_busy(self) -> bool:
+        """Whether a file is being read."""
+
+    def wait(self) -> Iterable[Seat]:
+        """The seats that have something to say, each as often as it has; waits a while for one."""
+
+    def stop(self) -> None:
+        """Stop all work at once."""
+
+
 def add_files(
     store: Store,
     embedder: Embedder,
@@ -91,6 +164,7 @@ def add_files(
     workers: int = 2,
     limits: WorkerLimits | None = None,
     progress: Progress | None = None,
+    pool: Pool | None = None,
 ) -> AddReport:
     """Index files and folders; what is done is skipped, what was begun is completed.
 
@@ -103,42 +177,110 @@ def add_files(
         workers: decoding processes.
         limits: what one file may cost; defaults to `WorkerLimits()`.
         progress: told what happens.
+        pool: where files are read; None: in `workers` processes of this machine, within `limits`.
 
     Raises:
         CollectionError: If the store fails.
     """
-    limits = limits or WorkerLimits()
     run = _Run(store, embedder, progress or Silent())
     queue = run.plan(paths)
-    pool = [_Worker(limits) for _ in range(min(workers, len(queue)))]
+    pool = pool or _ProcessPool(min(workers, len(queue)), limits or WorkerLimits(), embedder)
     try:
-        while queue or any(worker.file for worker in pool):
-            for worker in pool:
-                if worker.file is None and queue:
-                    worker.begin(queue.popleft(), embedder)
-            busy = {worker.pipe: worker for worker in pool if worker.file is not None}
+        while queue or pool.is_busy():
+            while queue and pool.has_room():
+                pool.begin(queue.popleft())
             started = time.perf_counter()
-            ready = wait(list(busy), timeout=min(worker.seconds_left() for worker in busy.values()))
+            ready = pool.wait()
             run.report.stage_seconds["wait"] += time.perf_counter() - started
-            for pipe, worker in busy.items():
-                if pipe in ready:
-                    run.handle(worker, worker.receive())
-                elif worker.seconds_left() <= 0:
-                    run.handle(worker, worker.give_up())
+            for seat in ready:
+                run.handle(seat, seat.receive())
             run.settle()
     finally:
-        for worker in pool:
-            worker.stop()
+        pool.stop()
         run.settle(now=True)
     return run.report
+
+
+def index_file(
+    store: Store,
+    embedder: Embedder,
+    file: FoundFile,
+    *,
+    limits: WorkerLimits,
+    ask: Callable[[Opened], int | None],
+    tell: Callable[[Stored], None],
+) -> Indexed | Failed | None:
+    """Decode, embed and store one file, apart from the process that keeps the ledger.
+
+    Args:
+        store: an index open for writing, of the embedder's checkpoint; its ledger is left alone.
+        embedder: makes the embeddings.
+        file: what to index.
+        limits: what it may cost.
+        ask: given what the file is, says from which second it is wanted, or None to skip it.
+        tell: told of each block that is stored.
+
+    Returns:
+        How it ended; None if it was skipped.
+
+    Raises:
+        CollectionError: If the store fails.
+    """
+    clustering = read_clustering(store)
+    worker = _Worker(limits)
+    video_id = ""
+    try:
+        worker.begin(file, embedder)
+        while True:
+            wait([worker.pipe], timeout=worker.seconds_left())
+            message = worker.receive()
+            if isinstance(message, Opened):
+                video_id, first = message.video_id, ask(message)
+                worker.send(first)
+                if first is None:
+                    return None
+            elif isinstance(message, Clips):
+                tell(_store_clips(store, embedder, clustering, video_id, message.clips))
+            elif isinstance(message, Finished):
+                return _summarise(store, embedder, video_id, message.complaint)
+            elif isinstance(message, Failed):
+                return message
+    finally:
+        worker.stop()
 
 
 SETTLE_SECONDS = 20.0
 """Seconds between syncs to the disk; a sync takes up to a second, however little there is to do."""
 
 
+class _ProcessPool:
+    """Decoding processes of this machine, as a `Pool`."""
+
+    def __init__(self, n_workers: int, limits: WorkerLimits, embedder: Embedder) -> None:
+        self._workers = [_Worker(limits) for _ in range(n_workers)]
+        self._embedder = embedder
+
+    def has_room(self) -> bool:
+        return any(worker.file is None for worker in self._workers)
+
+    def begin(self, file: FoundFile) -> None:
+        next(worker for worker in self._workers if worker.file is None).begin(file, self._embedder)
+
+    def is_busy(self) -> bool:
+        return any(worker.file is not None for worker in self._workers)
+
+    def wait(self) -> list["_Worker"]:
+        busy = [worker for worker in self._workers if worker.file is not None]
+        ready = wait([worker.pipe for worker in busy], timeout=min(worker.seconds_left() for worker in busy))
+        return [worker for worker in busy if worker.pipe in ready or worker.seconds_left() <= 0]
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+
 class _Worker:
-    """The parent's end of one decoding process."""
+    """The parent's end of one decoding process, as a `Seat`."""
 
     def __init__(self, limits: WorkerLimits) -> None:
         self.file: FoundFile | None = None
@@ -169,7 +311,9 @@ class _Worker:
             self.pipe.send(message)
 
     def receive(self) -> Alive | Opened | Clips | Finished | Failed:
-        """The next message; a process that died is a failed file, and is replaced."""
+        """The next message; a process that died, or that has used up its time, is a failed file, and is replaced."""
+        if self.seconds_left() <= 0 and not self.pipe.poll():
+            return self._give_up()
         try:
             message: Alive | Opened | Clips | Finished | Failed = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -187,7 +331,7 @@ class _Worker:
         now = time.monotonic()
         return min(self._heard_at + self._limits.stall_seconds, self._began_at + self._allowed_seconds()) - now
 
-    def give_up(self) -> Failed:
+    def _give_up(self) -> Failed:
         """Kill the process, which has taken too long for its file, and start another."""
         silent, whole = time.monotonic() - self._heard_at, self._allowed_seconds()
         if silent >= self._limits.stall_seconds:
@@ -240,34 +384,42 @@ class _Run:
             self.progress.found(file.path, file.size)
         return deque(plan.files)
 
-    def handle(self, worker: _Worker, message: Alive | Opened | Clips | Finished | Failed) -> None:
-        """Act on one message of a worker."""
-        file = worker.file
+    def handle(self, seat: Seat, message: Message) -> None:
+        """Act on one message of a seat."""
+        file = seat.file
         if file is None:
-            raise AssertionError("a message came from a worker without a file")
+            raise AssertionError("a message came from a seat without a file")
         if isinstance(message, Alive):
             return
         if isinstance(message, Opened):
-            self._opened(worker, file, message)
+            self._opened(seat, file, message)
         elif isinstance(message, Clips):
-            self._store(worker, file, message.clips)
+            video_id = _record_of(seat).video_id
+            self._stored(file, _store_clips(self.store, self.embedder, self.clustering, video_id, message.clips))
+        elif isinstance(message, Stored):
+            self._stored(file, message)
         elif isinstance(message, Finished):
-            self._finish(worker, file, message.complaint)
+            video_id = _record_of(seat).video_id
+            self._finish(seat, file, _summarise(self.store, self.embedder, video_id, message.complaint))
+        elif isinstance(message, Indexed):
+            self._finish(seat, file, message)
         else:
-            self._failed(worker, file, message)
+            self._failed(seat, file, message)
 
-    def _opened(self, worker: _Worker, file: FoundFile, message: Opened) -> None:
-        """Decide where to begin: nowhere if this content is done or another worker has it."""
+    def _opened(self, seat: Seat, file: FoundFile, message: Opened) -> None:
+        """Decide where to begin: nowhere if this content is done or another seat has it."""
+        if seat.record is not None:  # the file is begun anew, as the machine that read it was lost
+            self.in_work.discard(seat.record.video_id)
         known = self.records.get(message.video_id)
         if message.video_id in self.in_work or (known is not None and known.status == DONE):
-            worker.send(None)
+            seat.send(None)
             if known is not None:
                 self.report.duplicates += str(file.path) not in known.paths
                 self.report.skipped += str(file.path) in known.paths
                 self._write_record(with_path(known, file))
             self._release_path(file, keep=message.video_id)
             self.progress.finished(file.path)
-            worker.end()
+            seat.end()
             return
         record = replace(
             with_path(known or VideoRecord(message.video_id, ()), file),
@@ -283,66 +435,40 @@ class _Run:
         stored = {point.second for point in self.store.seconds_of(record.video_id)}
         first = _first_missing_block(stored)
         self.in_work.add(record.video_id)
-        worker.record = record
+        seat.record = record
         self._write_record(record)
         self.progress.opened(file.path, message.info.n_seconds, first)
-        worker.send(first)
+        seat.send(first)
 
-    def _store(self, worker: _Worker, file: FoundFile, clips: Sequence[Clip]) -> None:
-        record = _record_of(worker)
-        started = time.perf_counter()
-        embeddings = self.embedder.embed(clips)
-        # Clusters that were fitted to this archive take the place of those that the checkpoint learned.
-        labels = None
-        if self.clustering is None and isinstance(self.embedder, SelfLabelled):
-            labels = self.embedder.pseudo_labels(embeddings)
-        embedded = time.perf_counter()
-        points = [
-            SecondPoint(
-                video_id=record.video_id,
-                second=clip.second,
-                vectors=embeddings.vectors(row),
-                payload=make_payload(
-                    video_id=record.video_id,
-                    second=clip.second,
-                    has_audio=clip.has_audio,
-                    flags=clip.flags,
-                    checkpoint=self.embedder.checkpoint_id,
-                    **(labels.payload(row) if labels is not None else {}),
-                ),
-            )
-            for row, clip in enumerate(clips)
-        ]
-        self.store.upsert_seconds(label_points(points, self.clustering))
-        self.report.stage_seconds["embed"] += embedded - started
-        self.report.stage_seconds["write"] += time.perf_counter() - embedded
-        self.report.seconds += len(clips)
-        self.progress.stored(file.path, len(clips))
+    def _stored(self, file: FoundFile, stored: Stored) -> None:
+        self.report.stage_seconds["embed"] += stored.embed_seconds
+        self.report.stage_seconds["write"] += stored.write_seconds
+        self.report.seconds += stored.n_seconds
+        self.progress.stored(file.path, stored.n_seconds)
 
-    def _finish(self, worker: _Worker, file: FoundFile, complaint: str) -> None:
+    def _finish(self, seat: Seat, file: FoundFile, indexed: Indexed) -> None:
         """The file was read to its end; with a complaint it is done as far as it goes, and the run says so."""
-        record = self.records[_record_of(worker).video_id]  # another path may have been added meanwhile
-        points = self.store.seconds_of(record.video_id, with_vectors=tuple(self.embedder.specs))
+        record = self.records[_record_of(seat).video_id]  # another path may have been added meanwhile
         self.records[record.video_id] = replace(
-            record, status=DONE, seconds_done=len(points), error=complaint, vectors=mean_vectors(points)
+            record, status=DONE, seconds_done=indexed.n_seconds, error=indexed.complaint, vectors=indexed.vectors
         )
         self.unsettled.append(record.video_id)
         self._release_path(file, keep=record.video_id)
-        if complaint:
-            self._fail(file.path, complaint)
+        if indexed.complaint:
+            self._fail(file.path, indexed.complaint)
         else:
             self.report.indexed += 1
-        self._leave(worker, file)
+        self._leave(seat, file)
 
-    def _failed(self, worker: _Worker, file: FoundFile, message: Failed) -> None:
+    def _failed(self, seat: Seat, file: FoundFile, message: Failed) -> None:
         old = self.by_path.get(str(file.path))
-        if message.video_id is None and worker.record is None and old is not None and old.status == DONE:
+        if message.video_id is None and seat.record is None and old is not None and old.status == DONE:
             self._fail(
                 file.path, message.reason
             )  # not readable now: no proof that what is indexed is not there any more
-            self._leave(worker, file)
+            self._leave(seat, file)
             return
-        known = worker.record
+        known = seat.record
         video_id = known.video_id if known else message.video_id or id_of_unreadable(file.path)
         before = self.records.get(video_id) or VideoRecord(video_id, ())
         stored = self.store.seconds_of(video_id) if known else []
@@ -358,7 +484,7 @@ class _Run:
         )
         self._release_path(file, keep=video_id)
         self._fail(file.path, message.reason)
-        self._leave(worker, file)
+        self._leave(seat, file)
 
     def settle(self, *, now: bool = False) -> None:
         """Sync what is stored, and only then let the ledger say that videos are done; from time to time, or now."""
@@ -368,10 +494,10 @@ class _Run:
             self.unsettled.clear()
             self.settled_at = time.monotonic()
 
-    def _leave(self, worker: _Worker, file: FoundFile) -> None:
-        if worker.record is not None:
-            self.in_work.discard(worker.record.video_id)
-        worker.end()
+    def _leave(self, seat: Seat, file: FoundFile) -> None:
+        if seat.record is not None:
+            self.in_work.discard(seat.record.video_id)
+        seat.end()
         self.progress.finished(file.path)
 
     def _fail(self, path: Path, reason: str) -> None:
@@ -396,6 +522,43 @@ class _Run:
                 del self.records[old.video_id]
                 self.unsettled = [video_id for video_id in self.unsettled if video_id != old.video_id]
         self.by_path[path] = self.records[keep]
+
+
+def _store_clips(
+    store: Store, embedder: Embedder, clustering: Clustering | None, video_id: str, clips: Sequence[Clip]
+) -> Stored:
+    """Embed and store consecutive seconds of a video."""
+    started = time.perf_counter()
+    embeddings = embedder.embed(clips)
+    # Clusters that were fitted to this archive take the place of those that the checkpoint learned.
+    labels = None
+    if clustering is None and isinstance(embedder, SelfLabelled):
+        labels = embedder.pseudo_labels(embeddings)
+    embedded = time.perf_counter()
+    points = [
+        SecondPoint(
+            video_id=video_id,
+            second=clip.second,
+            vectors=embeddings.vectors(row),
+            payload=make_payload(
+                video_id=video_id,
+                second=clip.second,
+                has_audio=clip.has_audio,
+                flags=clip.flags,
+                checkpoint=embedder.checkpoint_id,
+                **(labels.payload(row) if labels is not None else {}),
+            ),
+        )
+        for row, clip in enumerate(clips)
+    ]
+    store.upsert_seconds(label_points(points, clustering))
+    return Stored(len(clips), embedded - started, time.perf_counter() - embedded)
+
+
+def _summarise(store: Store, embedder: Embedder, video_id: str, complaint: str) -> Indexed:
+    """What the ledger is to say of a video whose seconds are all stored."""
+    points = store.seconds_of(video_id, with_vectors=tuple(embedder.specs))
+    return Indexed(complaint, len(points), mean_vectors(points))
 
 
 def _how_it_ended(exit_code: int | None) -> str:
@@ -426,7 +589,7 @@ def _facts(info: MediaInfo) -> dict[str, Any]:
     }
 
 
-def _record_of(worker: _Worker) -> VideoRecord:
-    if worker.record is None:
+def _record_of(seat: Seat) -> VideoRecord:
+    if seat.record is None:
         raise AssertionError("clips came from a file that was not opened")
-    return worker.record
+    return seat.record

@@ -31,6 +31,7 @@ from qdrant_client import QdrantClient, models
 from visxp_search import store_collection, store_edge, store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
+    API_KEY_VARIABLE,
     DONE,
     FAILED,
     PENDING,
@@ -44,7 +45,7 @@ from visxp_search.store import (
     video_point_id,
 )
 from visxp_search.store_edge import open_edge_store
-from visxp_search.store_server import API_KEY_VARIABLE, open_client_store, open_server_store
+from visxp_search.store_server import open_client_store, open_server_store
 
 pytestmark = [  # the client's local mode says which of our settings only a server heeds
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),

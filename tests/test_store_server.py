@@ -13,9 +13,9 @@ from qdrant_client import QdrantClient, models
 
 from visxp_search import store_server
 from visxp_search.errors import CollectionError
-from visxp_search.store import PAYLOAD_INDEXES, ServerSettings
+from visxp_search.store import API_KEY_VARIABLE, PAYLOAD_INDEXES, ServerSettings
 from visxp_search.store_retries import Retries, RetryPolicy
-from visxp_search.store_server import API_KEY_VARIABLE, INDEXING_THRESHOLD_KILOBYTES, open_client_store
+from visxp_search.store_server import INDEXING_THRESHOLD_KILOBYTES, open_client_store
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),

@@ -44,7 +44,7 @@ from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch, SavedSearches, run_saved, saved_searches_path, spans_of
 from visxp_search.search import find_moments
 from visxp_search.sequences import find_sequences
-from visxp_search.store import Filter, ServerSettings, Store, VideoRecord, check_info, open_store
+from visxp_search.store import Filter, ServerSettings, Store, VideoRecord, check_info, is_url, open_store
 
 if TYPE_CHECKING:
     from indexer.estimate import Estimate
@@ -73,7 +73,7 @@ def open_index(
     model: str | Path | None = None,
     device: str | None = None,
     create: bool = False,
-    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
+    server: ServerSettings | None = None,
 ) -> "Index":
     """Open an index for searching and adding.
 
@@ -82,7 +82,7 @@ def open_index(
         model: checkpoint folder or plugin, see `visxp_search.embed`; None for the shipped checkpoint.
         device: torch's name of a device; None takes a GPU if there is one.
         create: make the index if it does not exist.
-        server: how it is made if it lies on a server.
+        server: how it is spoken to and made if it lies on a server; None: as the environment says.
 
     Raises:
         CheckpointError: If the model cannot be loaded.
@@ -133,13 +133,58 @@ def estimate_add(
     return estimate(plan, embedder, workers=workers, progress=progress)
 
 
+def add_on_ray(
+    location: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    address: str,
+    model: str | Path | None = None,
+    device: str | None = None,
+    server: ServerSettings | None = None,
+    progress: "Progress | None" = None,
+) -> "AddReport":
+    """Index files and folders on a Ray cluster; see `indexer.ray_cluster`.
+
+    Args:
+        location: http(s) URL of a Qdrant server that all machines reach; the index is made if it does not exist.
+        paths: files and folders, which all machines have under the same paths.
+        address: `auto` for the cluster that this machine belongs to, `host:port` of the head, or `ray://host:port`.
+        model: see `open_index`; a checkpoint folder lies under the same path on all machines.
+        device: see `open_index`.
+        server: see `open_index`.
+        progress: told what happens.
+
+    Raises:
+        CheckpointError: If the model cannot be loaded, here or on another machine.
+        CollectionError: If the index cannot be opened or fails.
+        UsageError: If the index is embedded, or there is no Ray cluster.
+    """
+    if not is_url(location):
+        raise UsageError(
+            f"index {location} is embedded, which one process has open at a time; Ray needs one on a Qdrant server: "
+            f"pass --index http://HOST:6333/NAME, or copy this one there: visxp index push http://HOST:6333/NAME"
+        )
+    from indexer.pipeline import add_files
+    from indexer.ray_cluster import RayJob, RayPool, connect_ray
+
+    server = server or ServerSettings.from_environment()
+    job = RayJob(str(location), server, model=None if model is None else str(model), device=device)
+    with (
+        open_index(location, model=model, device="cpu", create=True, server=server) as index,
+        connect_ray(address),
+        index.store.bulk_load(),
+    ):
+        pool = RayPool(job, index.embedder)
+        return add_files(index.store, index.embedder, [Path(p) for p in paths], progress=progress, pool=pool)
+
+
 def watch_index(
     location: str | Path,
     paths: Sequence[str | Path],
     *,
     model: str | Path | None = None,
     device: str | None = None,
-    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
+    server: ServerSettings | None = None,
     **options: Any,
 ) -> None:
     """Keep an index like some files and folders until Ctrl-C; it is open only while there is work.

@@ -7,6 +7,7 @@ to stderr.
 import json
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -34,13 +35,18 @@ app.command("doctor")(doctor)
 EXTRA_OF = {
     **dict.fromkeys(("fastapi", "gradio", "starlette", "uvicorn"), "web"),
     **dict.fromkeys(("matplotlib", "sklearn", "tensorboard", "webdataset"), "train"),
+    "ray": "ray",
 }
 """Library -> the extra of this project that brings it; the rest of the program does without."""
 
 
+VALUE_OF_BARE = {"--ray": "auto"}
+"""Options whose value may be left out -> what it is then, which Typer cannot express."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0 done, 1 done with failures, 2 wrong use, 3 unusable input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = _with_values(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(arguments, prog_name="visxp", standalone_mode=False)
     except VisxpError as exc:
@@ -86,6 +92,16 @@ def root(
         print(__version__)
     elif context.invoked_subcommand is None:
         print(context.get_help())
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a value after each option that may stand without one: before another option, or last."""
+    complete: list[str] = []
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue="-"):
+        complete.append(word)
+        if word in VALUE_OF_BARE and following.startswith("-"):
+            complete.append(VALUE_OF_BARE[word])
+    return complete
 
 
 def _print_error(kind: str, message: str, *, as_json: bool) -> None:

@@ -73,7 +73,9 @@ class IndexProgress:
         self.bars.update(self.overall, total=self.total, visible=True)
 
     def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
-        """Show a bar for the file."""
+        """Show a bar for the file, in place of the one it has if it is begun anew."""
+        if path in self.tasks:
+            self.bars.remove_task(self.tasks.pop(path))
         self.seconds[path] = [n_done, max(n_seconds, 1)]
         self.tasks[path] = self.bars.add_task(f"  {escape(path.name)}", total=n_seconds, completed=n_done)
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
 
-from visxp_search.errors import CollectionError
+from visxp_search.errors import CollectionError, UsageError
 
 SCHEMA_VERSION = 1
 VECTORS = ("visual", "audio", "joint")
@@ -78,16 +78,47 @@ class CollectionInfo:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How the collections of an index are created on a Qdrant server; an index that exists keeps what it has.
+    """How a Qdrant server is spoken to, and how an index is created there; one that exists keeps what it has.
 
     Attributes:
         shards: parts that the points are spread over; None: one for each node. Qdrant advises a multiple of the number
             of nodes, and twice it where nodes may be added.
         replicas: copies of each shard on different nodes; None: one. Two or more outlive the loss of a node.
+        api_key: what the server asks for, if anything.
+        ca_file: certificates (PEM) of the authority that signed the server's, instead of those that are publicly known.
     """
 
     shards: int | None = None
     replicas: int | None = None
+    api_key: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+    @classmethod
+    def from_environment(cls, *, shards: int | None = None, replicas: int | None = None) -> Self:
+        """Settings of the variables `VISXP_QDRANT_*`, but for those that are given.
+
+        Raises:
+            UsageError: If a number among them is none.
+        """
+        return cls(
+            shards=shards or _count_in_environment(SHARDS_VARIABLE),
+            replicas=replicas or _count_in_environment(REPLICAS_VARIABLE),
+            api_key=os.environ.get(API_KEY_VARIABLE) or None,
+            ca_file=os.environ.get(CA_VARIABLE) or None,
+        )
+
+
+API_KEY_VARIABLE = "VISXP_QDRANT_API_KEY"
+CA_VARIABLE = "VISXP_QDRANT_CA"
+SHARDS_VARIABLE = "VISXP_QDRANT_SHARDS"
+REPLICAS_VARIABLE = "VISXP_QDRANT_REPLICAS"
+
+
+def _count_in_environment(variable: str) -> int | None:
+    text = os.environ.get(variable) or None
+    if text is not None and not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"environment variable {variable} is {text!r}; expected a number from 1 on")
+    return None if text is None else int(text)
 
 
 @dataclass(frozen=True)
@@ -612,7 +643,7 @@ def open_store(
     *,
     checkpoint: str | None,
     create: Mapping[str, int] | None = None,
-    server: ServerSettings = ServerSettings(),
+    server: ServerSettings | None = None,
 ) -> Store:
     """Open an index, or create it.
 
@@ -621,7 +652,7 @@ def open_store(
             (`http://host:6333/news`) tells indexes on one server apart.
         checkpoint: id that the index must have been made by; None accepts any (for `info`, `ls`, `rm`).
         create: vector dimensions to create the index with if it does not exist; None: it must exist.
-        server: how it is created if the location is a server's.
+        server: how it is spoken to and created if the location is a server's; None: as the environment says.
 
     Raises:
         CollectionError: If it does not exist and is not to be created, is locked by another process, is of another

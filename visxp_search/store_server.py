@@ -10,8 +10,8 @@ bulk loads.
 """
 
 import logging
-import os
 import re
+import ssl
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +27,8 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from visxp_search.errors import CollectionError, MissingIndexError
 from visxp_search.store import (
+    API_KEY_VARIABLE,
+    CA_VARIABLE,
     HIT_KEYS,
     PAYLOAD_INDEXES,
     VIDEO_PAYLOAD_INDEXES,
@@ -40,7 +42,6 @@ from visxp_search.store import (
 from visxp_search.store_collection import CollectionStore, StoredPoint, Where, stored_point
 from visxp_search.store_retries import Retries, RetryPolicy
 
-API_KEY_VARIABLE = "VISXP_QDRANT_API_KEY"
 OLDEST_SERVER = (1, 13)
 """The first release that filters by the presence of a named vector."""
 TIMEOUT_SECONDS = 60
@@ -59,40 +60,23 @@ def open_server_store(
     *,
     checkpoint: str | None,
     create: Mapping[str, int] | None,
-    server: ServerSettings = ServerSettings(),  # noqa: B008 (frozen)
+    server: ServerSettings | None = None,
 ) -> CollectionStore:
     """Open the index on a Qdrant server, or create it there; see `store.open_store`.
 
     Args:
         url: `http(s)://host:port`, with a path of one word to tell indexes on one server apart: that of
-            `http://host:6333/news` lies in the collections `news_visxp_seconds` and `news_visxp_videos`. The API key
-            is read from the environment variable `VISXP_QDRANT_API_KEY`.
+            `http://host:6333/news` lies in the collections `news_visxp_seconds` and `news_visxp_videos`.
         checkpoint: see `open_store`.
         create: see `open_store`.
-        server: how collections are created.
+        server: see `open_store`.
 
     Raises:
-        CollectionError: If no server answers or it refuses, there is no index and none is to be created, or it is of
-            another checkpoint or schema.
+        CollectionError: If no server answers, is not trusted or refuses, there is no index and none is to be created,
+            or it is of another checkpoint or schema.
     """
-    parts = urlsplit(url)
-    prefix = parts.path.strip("/")
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", prefix):
-        raise CollectionError(
-            f"index {url} has the path {prefix!r}; expected one word of letters, digits, '-' and '_', or none"
-        )
-    api_key = os.environ.get(API_KEY_VARIABLE) or None
-    if api_key and parts.scheme == "http":
-        logger.warning("the API key goes to %s unencrypted; use https outside a trusted network", url)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
-        client = QdrantClient(
-            url=f"{parts.scheme}://{parts.netloc}",
-            api_key=api_key,
-            timeout=TIMEOUT_SECONDS,
-            check_compatibility=False,  # it only warns; _require_version says what to do
-        )
-    client.http.client.add_middleware(Retries(RETRY_POLICY))
+    server = server or ServerSettings.from_environment()
+    client, prefix = connect(url, server)
     try:
         return open_client_store(
             client, location=url, prefix=prefix, checkpoint=checkpoint, create=create, server=server
@@ -100,6 +84,44 @@ def open_server_store(
     except BaseException:
         client.close()
         raise
+
+
+def connect(url: str, server: ServerSettings) -> tuple[QdrantClient, str]:
+    """A client for the server of an index, and the word that tells the index apart there; nothing is sent yet.
+
+    Raises:
+        CollectionError: If the URL has a path of several words, or there are no certificates in `ca_file`.
+    """
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", prefix):
+        raise CollectionError(
+            f"index {url} has the path {prefix!r}; expected one word of letters, digits, '-' and '_', or none"
+        )
+    if server.api_key and parts.scheme == "http":
+        logger.warning("the API key goes to %s unencrypted; use https outside a trusted network", url)
+    trust: dict[str, Any] = {} if server.ca_file is None else {"verify": _trust(server.ca_file)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
+        client = QdrantClient(
+            url=f"{parts.scheme}://{parts.netloc}",
+            api_key=server.api_key,
+            timeout=TIMEOUT_SECONDS,
+            check_compatibility=False,  # it only warns; _require_version says what to do
+            **trust,
+        )
+    client.http.client.add_middleware(Retries(RETRY_POLICY))
+    return client, prefix
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:  # ssl.SSLError too
+        raise CollectionError(
+            f"{ca_file} holds no certificates ({exc.strerror or exc}); set {CA_VARIABLE} to a PEM file of the "
+            f"authority that signed the server's certificate"
+        ) from exc
 
 
 def open_client_store(
@@ -196,14 +218,17 @@ def _engine(location: str) -> Iterator[None]:
             f"{exc.content.decode(errors='replace')[:500]}; check that this is the URL of a Qdrant server"
         ) from exc
     except ResponseHandlingException as exc:
-        raise CollectionError(
-            f"no Qdrant server answers at {location} ({exc}); check that it runs, and the host and port of the URL "
-            f"(the REST port is usually 6333)"
-        ) from exc
+        raise CollectionError(f"no Qdrant server answers at {location} ({exc}); {_advise(exc)}") from exc
     except (ApiException, QdrantException, ValueError, KeyError, RuntimeError) as exc:
         raise CollectionError(
             f"the Qdrant server at {location} failed: {exc}; check that this is the URL of a Qdrant server"
         ) from exc
+
+
+def _advise(fault: ResponseHandlingException) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(fault):
+        return f"set {CA_VARIABLE} to a PEM file of the authority that signed its certificate"
+    return "check that it runs, and the host and port of the URL (the REST port is usually 6333)"
 
 
 class ServerCollection:

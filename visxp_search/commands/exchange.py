@@ -80,7 +80,7 @@ def index_import(
     from visxp_search.exchange.parquet import is_parquet_export
     from visxp_search.store import ServerSettings
 
-    location, server = index or default_index(), ServerSettings(shards, replicas)
+    location, server = index or default_index(), ServerSettings.from_environment(shards=shards, replicas=replicas)
     with StepProgress(quiet=quiet or as_json) as progress:
         if is_parquet_export(source):
             summary = _import_parquet(source, location, server, progress=progress)

@@ -59,6 +59,15 @@ def index_add(
     rest: Annotated[
         float, typer.Option("--rest", min=0.1, help="With --watch: seconds without a change before a file is read.")
     ] = 10.0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[ADDRESS]",
+            help="Work on all machines of a Ray cluster (HOST:6379; alone: the one that this machine belongs to), "
+            "with as many decoders as it has cores. Needs an index on a server.",
+        ),
+    ] = None,
     shards: ShardsOption = None,
     replicas: ReplicasOption = None,
     as_json: JsonOption = False,
@@ -70,20 +79,35 @@ def index_add(
     reason and the rest goes on (exit code 1).
 
     Examples: `visxp index add ~/Videos` · `visxp index add tape1.mxf tape2.mxf --index tapes.index --workers 4` ·
-    `visxp index add /srv/incoming --watch`
+    `visxp index add /srv/incoming --watch` · `visxp index add /archive --index http://host:6333/tapes --ray`
     """
-    from visxp_search.api import open_index
+    from visxp_search.api import add_on_ray, open_index
     from visxp_search.console import IndexProgress
     from visxp_search.store import ServerSettings
 
-    server = ServerSettings(shards, replicas)
+    server = ServerSettings.from_environment(shards=shards, replicas=replicas)
     if watch and (dry_run or as_json):
         raise UsageError("--watch does not end by itself: it goes neither with --dry-run nor with --json")
+    if ray is not None and (watch or dry_run):
+        raise UsageError("--ray goes neither with --watch nor with --dry-run")
     if watch:
         _watch(paths, index, model, device, server, workers=workers, rest=rest, quiet=quiet)
         return
     if dry_run:
         _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
+        return
+    if ray is not None:
+        with IndexProgress(quiet=quiet or as_json) as progress:
+            report = add_on_ray(
+                index or default_index(),
+                paths,
+                address=ray,
+                model=model,
+                device=device,
+                server=server,
+                progress=progress,
+            )
+        report_added(report, as_json=as_json, quiet=quiet)
         return
     with (
         open_index(index or default_index(), model=model, device=device, create=True, server=server) as opened,

@@ -41,7 +41,14 @@ def index_push(
     """
     from visxp_search.store import ServerSettings
 
-    _copy(index or default_index(), target, ServerSettings(shards, replicas), what="push", as_json=as_json, quiet=quiet)
+    _copy(
+        index or default_index(),
+        target,
+        ServerSettings.from_environment(shards=shards, replicas=replicas),
+        what="push",
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 def index_pull(
@@ -58,7 +65,14 @@ def index_pull(
     """
     from visxp_search.store import ServerSettings
 
-    _copy(source, index or default_index(), ServerSettings(shards, replicas), what="pull", as_json=as_json, quiet=quiet)
+    _copy(
+        source,
+        index or default_index(),
+        ServerSettings.from_environment(shards=shards, replicas=replicas),
+        what="pull",
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 def _copy(source: str, target: str, server: "ServerSettings", *, what: str, as_json: bool, quiet: bool) -> None:

@@ -11,6 +11,8 @@ from visxp_search.commands.shared import (
     IndexOption,
     ModelOption,
     QuietOption,
+    ReplicasOption,
+    ShardsOption,
     WorkersOption,
     default_index,
 )
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from visxp_search.api import Index
-    from visxp_search.store import Store
+    from visxp_search.store import ServerSettings, Store
 
     Loader = Callable[[], Index]
 
@@ -44,6 +46,8 @@ def ui(
     ] = None,
     workers: WorkersOption = DEFAULT_WORKERS,
     device: DeviceOption = None,
+    shards: ShardsOption = None,
+    replicas: ReplicasOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Open the page: find, watch, browse, collect and manage in a browser.
@@ -56,12 +60,14 @@ def ui(
     from platformdirs import user_cache_path
 
     from visxp_search.errors import UsageError
+    from visxp_search.store import ServerSettings
     from webui.serve import Address, parse_login, serve
 
     for folder in root or []:
         if not folder.is_dir():
             raise UsageError(f"--root {folder} is not a folder")
-    store, load = _open(index or default_index(), model, device, read_only=read_only)
+    server = ServerSettings.from_environment(shards=shards, replicas=replicas)
+    store, load = _open(index or default_index(), model, device, server, read_only=read_only)
     login = parse_login(auth)
 
     def tell(url: str) -> None:
@@ -81,15 +87,21 @@ def ui(
     )
 
 
-def _open(location: str, model: str | None, device: str | None, *, read_only: bool) -> "tuple[Store | None, Loader]":
+def _open(
+    location: str, model: str | None, device: str | None, server: "ServerSettings", *, read_only: bool
+) -> "tuple[Store | None, Loader]":
     """An existing index is opened at once, so that a lock or damage is said here; the encoders follow in `load`."""
     from visxp_search.api import Index, open_index
     from visxp_search.embed import load_embedder
-    from visxp_search.store import check_info, is_url, open_store
+    from visxp_search.errors import MissingIndexError
+    from visxp_search.store import check_info, open_store
 
-    if not is_url(location) and not read_only and not (Path(location) / "index.json").exists():
-        return None, lambda: open_index(location, model=model, device=device, create=True)
-    store = open_store(location, checkpoint=None)
+    try:
+        store = open_store(location, checkpoint=None, server=server)
+    except MissingIndexError:
+        if read_only:
+            raise
+        return None, lambda: open_index(location, model=model, device=device, create=True, server=server)
 
     def load() -> Index:
         embedder = load_embedder(model, device=device)

@@ -1,0 +1,214 @@
+"""Indexing on a Ray cluster: the same points as on one machine, whatever is killed; clear errors without one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.pipeline import add_files
+from tests.conftest import write_film
+from tests.indexes import Contents, contents_of, open_index_of
+from tests.qdrant_loopback import LoopbackQdrant
+from visxp_search.cli import _with_values, main
+from visxp_search.l3net import L3NetEmbedder
+from visxp_search.store import DONE, open_store
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
+]
+
+QUIET_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nodes know each other by 127.0.0.1, and listen nowhere else
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+}
+CORES = 1
+
+
+@dataclass
+class TwoNodes:
+    """A Ray cluster of two nodes on 127.0.0.1; each is a group of processes."""
+
+    folder: Path
+    address: str = ""
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start both, and wait until the head listens."""
+        port = _free_port()
+        self.address = f"127.0.0.1:{port}"
+        self._start("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
+        for _ in range(600):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        self._start(f"--address={self.address}")
+
+    def _start(self, *options: str) -> None:
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={CORES}"]
+        command += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options]
+        log = (self.folder / f"node{len(self.nodes)}.log").open("wb")
+        with log:
+            self.nodes.append(
+                subprocess.Popen(command, env=os.environ | QUIET_RAY, stdout=log, stderr=log, start_new_session=True)
+            )
+
+    def kill(self, node: int) -> None:
+        """SIGKILL to all processes of a node."""
+        os.killpg(self.nodes[node].pid, signal.SIGKILL)
+        self.nodes[node].wait()
+
+    def stop(self) -> None:
+        """SIGKILL to all that is left."""
+        for number, node in enumerate(self.nodes):
+            if node.poll() is None:
+                self.kill(number)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[TwoNodes]:
+    """A cluster that is started by `start`; its sockets want a short path."""
+    with tempfile.TemporaryDirectory(prefix="vxr", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        cluster = TwoNodes(Path(folder))
+        yield cluster
+        cluster.stop()
+
+
+def _add(url: str, media: Path, model: Path, address: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "visxp_search.cli", "index", "add", str(media), "--index", url]
+    command += ["--model", str(model), "--ray", address]
+    return subprocess.Popen(command, env=os.environ | QUIET_RAY, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for_seconds(url: str, wanted: int, *, process: subprocess.Popen[str]) -> None:
+    """Wait until a run has stored some seconds."""
+    for _ in range(1200):
+        try:
+            with closing(open_store(url, checkpoint=None)) as store:
+                if store.count() >= wanted:
+                    return
+        except Exception:  # the index is not there yet
+            pass
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    raise AssertionError("nothing was stored in two minutes")
+
+
+def _assert_same(found: Contents, wanted: Contents) -> None:
+    """Same ids and payloads; vectors as far as a server's JSON and its own normalising leave them alone."""
+    assert set(found) == set(wanted)
+    for key, (payload, vectors) in wanted.items():
+        assert found[key][0] == payload
+        assert set(found[key][1]) == set(vectors)
+        for name, vector in vectors.items():
+            np.testing.assert_allclose(found[key][1][name], vector, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_changes_nothing(
+    two_nodes: TwoNodes, index_folder: Path, tiny_embedder: L3NetEmbedder, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C, then a node killed in the middle of the next run: the points and the ledger are those of a local run."""
+    for seed in range(3):
+        write_film(tmp_path / f"film{seed}.mp4", seed=20 + seed, n_seconds=70)
+    (tmp_path / "twin.mp4").write_bytes((tmp_path / "film0.mp4").read_bytes())
+    (tmp_path / "broken.mp4").write_text("no film")
+    with closing(open_index_of(index_folder, tiny_embedder)) as store:
+        add_files(store, tiny_embedder, [tmp_path])
+        wanted = contents_of(store)
+    two_nodes.start()
+    with LoopbackQdrant() as server:
+        process = _add(server.url, tmp_path, tiny_checkpoint, two_nodes.address)
+        _wait_for_seconds(server.url, 32, process=process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 130, errors
+        assert "Traceback" not in errors
+        with closing(open_store(server.url, checkpoint=None)) as store:
+            n_stored = store.count()
+        process = _add(server.url, tmp_path, tiny_checkpoint, two_nodes.address)
+        _wait_for_seconds(server.url, n_stored + 32, process=process)
+        two_nodes.kill(1)
+        assert process.poll() is None
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 1, errors
+        assert "1 failed" in errors
+        with closing(open_store(server.url, checkpoint=None)) as store:
+            _assert_same(contents_of(store), wanted)
+            records = {Path(path).name: record for record in store.videos() for path in record.paths}
+            assert sorted(records) == ["broken.mp4", *(f"film{n}.mp4" for n in range(3)), "twin.mp4"]
+            assert records["twin.mp4"] == records["film0.mp4"]
+            assert store.count_videos(DONE) == 3
+            assert max(record.tries for record in records.values()) > 2  # by both runs, and by Ray
+
+
+def test_bare_options_get_their_value() -> None:
+    """`--ray` may stand alone: at the end, and before another option."""
+    assert _with_values(["add", "x", "--ray"]) == ["add", "x", "--ray", "auto"]
+    assert _with_values(["add", "--ray", "-q", "x"]) == ["add", "--ray", "auto", "-q", "x"]
+    assert _with_values(["add", "x", "--ray", "head:6379", "-q"]) == ["add", "x", "--ray", "head:6379", "-q"]
+    assert _with_values(["ls", "--json"]) == ["ls", "--json"]
+
+
+def test_an_embedded_index_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One process has an embedded index open: many machines need a served one, and the message says how to get it."""
+    assert main(["index", "add", str(tmp_path), "--index", str(tmp_path / "index"), "--ray"]) == 2
+    said = capsys.readouterr().err
+    assert "is embedded, which one process has open at a time" in said and "visxp index push http://" in said
+    assert main(["index", "add", str(tmp_path), "--watch", "--ray"]) == 2
+    assert "--ray goes neither with --watch nor" in capsys.readouterr().err
+
+
+def test_without_ray_the_extra_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Ray is not installed one line says which extra brings it."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "ray"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "indexer.ray_cluster", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_NoRay(), *sys.meta_path])
+    assert main(["index", "add", str(tmp_path), "--index", "http://127.0.0.1:1", "--ray"]) == 3
+    assert "this command needs ray, which the extra 'ray' brings" in capsys.readouterr().err
+
+
+class _NoRay:
+    """An importer that finds no Ray."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.split(".")[0] == "ray":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "somewhere", "host:port"])
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    address: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address at which nothing listens, or that is none, is one line with what to start."""
+    with LoopbackQdrant() as server:
+        words = ["index", "add", str(tmp_path), "--index", server.url, "--model", str(tiny_checkpoint)]
+        assert main([*words, "--ray", address]) == 2
+    said = capsys.readouterr().err
+    assert f"no Ray cluster answers at --ray {address}" in said and "ray start --head" in said
