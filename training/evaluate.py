@@ -314,8 +314,8 @@ def measure_clusters(methods: list[Embedded], rated: Rated, *, seed: int) -> dic
                 values = bootstrap_clustering(fitted.predict(both).astype(np.int64), labels, groups)
                 rows.append({"name": f"{what}, {method.name}", "values": values})
     about = (
-        f"{n_clusters} clusters, {len(labels)} held-out seconds; pseudo-labels and k-means learn from training seconds, "
-        "unless it is said otherwise"
+        f"{n_clusters} clusters, {len(labels)} held-out seconds; pseudo-labels and k-means learn from training "
+        "seconds, unless it is said otherwise"
     )
     measures = ["NMI", "AMI", "ARI", "purity", "Hungarian"]
     return {"title": "Clusters", "about": about, "measures": measures, "rows": rows}
