@@ -62,11 +62,11 @@ class AvcConfig:
         loss_weights: term -> weight; the terms are `avc/correspondence`, `avc/contrastive` and `avc/anchor`.
     """
 
-    epochs: int = 6
+    epochs: int = 8
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3
-    encoder_learning_rate: float = 1e-4
+    encoder_learning_rate: float = 1e-5
     weight_decay: float = 0.05
     joint: int = 128
     fusion_hidden: int = 128
@@ -108,7 +108,7 @@ class SelfLabelConfig:
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3
-    encoder_learning_rate: float = 1e-4
+    encoder_learning_rate: float = 1e-5
     weight_decay: float = 0.05
     n_heads: int = 4
     n_clusters: int = 64
@@ -153,7 +153,7 @@ class HierarchyConfig:
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3
-    encoder_learning_rate: float = 1e-4
+    encoder_learning_rate: float = 1e-5
     weight_decay: float = 0.05
     hidden: int = 256
     radius: float = 4.0

@@ -188,7 +188,7 @@ def run_evaluate(
 def run_all(
     corpus: Path, out: Path, recipe: Recipe, *, run: Path, cache: Path, device: torch.device, progress: Progress
 ) -> dict[str, Any]:
-    """All stages of a recipe, each from the checkpoint before it, each evaluated; then the package.
+    """All stages of a recipe, each from the checkpoint before it and evaluated beside it; then the package.
 
     Checkpoints lie in `run/checkpoint_<stage>`, evaluations in `run/evaluation_<stage>`: together they say what each
     stage adds.
@@ -203,7 +203,7 @@ def run_all(
     for stage in ("avc", "selflabel"):
         start, checkpoint = checkpoint, run / f"checkpoint_{stage}"
         run_stage(stage, corpus, checkpoint, recipe, start=start, **options)
-        run_evaluate(checkpoint, corpus, run / f"evaluation_{stage}", seed=recipe.seed, **options)
+        run_evaluate(checkpoint, corpus, run / f"evaluation_{stage}", seed=recipe.seed, beside=[start], **options)
     evaluations = [run / f"evaluation_{stage}" / "evaluation.json" for stage in ("warmstart", "avc", "selflabel")]
     return package_checkpoint(checkpoint, out, evaluations=evaluations)
 
