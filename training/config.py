@@ -29,6 +29,7 @@ class WarmstartConfig:
         warmup: share of a cycle's steps in which the learning rate rises.
         restart_epochs: passes in a second cycle, which goes on from the weights of the first; 0 for none.
         restart_learning_rate: peak of the second cycle.
+        shrinkage: of the normalisation within copies at the end; lower holds bad copies closer to their original.
     """
 
     epochs: int
@@ -40,6 +41,7 @@ class WarmstartConfig:
     warmup: float = 0.3
     restart_epochs: int = 0
     restart_learning_rate: float = 1e-3
+    shrinkage: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ class Recipe:
             mixup=0.5,
             warmup=0.1,
             restart_epochs=24,
+            shrinkage=0.03,
         )
     )
     avc: AvcConfig = field(default_factory=AvcConfig)

@@ -29,12 +29,15 @@ from training.config import Recipe, WarmstartConfig
 from training.corpus import Examples
 from training.losses import class_score_loss, feature_loss, top_class_loss
 from training.state import keep_settings, load_state, log_row, save_state
+from training.within import fold_map, normalising_map, within_covariance
 from visxp_search.encoders import AudioEncoder, Encoder, VisualEncoder
 from visxp_search.spectrogram import LogMel
 
 TOP_CLASS_SHARES = (0.5, 0.2, 0.13, 0.1, 0.07)
 """Probability given to the teacher's five best classes: their names are known, their scores are not."""
 N_VISUAL_CLASSES = 1000
+N_COPIES, MAX_COPIED = 2, 8192
+"""Copies of each training example, and examples, from which the normalisation at the end is learned."""
 
 
 class WarmstartHeads(nn.Module):
@@ -50,7 +53,7 @@ class WarmstartHeads(nn.Module):
         return self.features(x), self.classes(x)
 
 
-def build_encoder(recipe: Recipe, *, modality: str) -> Encoder:
+def build_encoder(recipe: Recipe, *, modality: str) -> VisualEncoder | AudioEncoder:
     """The untrained encoder of one modality."""
     if modality == "visual":
         return VisualEncoder(recipe.visual)
@@ -64,7 +67,7 @@ def train_warmstart(
     modality: str,
     run: Path,
     progress: Callable[[str, int, int], None],
-) -> Encoder:
+) -> VisualEncoder | AudioEncoder:
     """Train one encoder, saving after each epoch and resuming from what is there.
 
     Args:
@@ -75,7 +78,8 @@ def train_warmstart(
         progress: called with (what, steps done, steps in all) after each step.
 
     Returns:
-        The trained encoder, its `centre` set to the mean of its features over the training examples.
+        The trained encoder, normalised within copies (`within`), its `centre` set to the mean of its features over
+        the training examples.
 
     Raises:
         UsageError: If the run folder was begun with other settings.
@@ -139,7 +143,9 @@ def train_warmstart(
         row["held_out/features"] = _held_out_loss(encoder, heads, examples, log_mel, recipe, modality)
         log_row(run, f"warmstart_{modality}", row)
         save_state(state_path, parts, epoch + 1)
-    encoder.eval()
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + n_epochs)
+    copies = _features_of_copies(encoder, examples, rows, recipe=recipe, generator=generator)
+    fold_map(encoder, normalising_map(within_covariance(copies), shrinkage=config.shrinkage))
     encoder.centre.copy_(torch.from_numpy(compute_features(encoder, examples, rows, recipe=recipe).mean(axis=0)))
     return encoder
 
@@ -157,6 +163,34 @@ def compute_features(
         parts.append(encoder(_plain_inputs(examples, batch, recipe, log_mel)).float().numpy())
     in_sorted_order = np.concatenate(parts)
     return in_sorted_order[np.argsort(np.argsort(rows))]
+
+
+@torch.inference_mode()
+def _features_of_copies(
+    encoder: Encoder,
+    examples: Examples,
+    rows: np.ndarray[Any, np.dtype[np.int64]],
+    *,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> Tensor:
+    """(1 + N_COPIES, R, D) features of at most `MAX_COPIED` of the rows: as they are, and changed at random."""
+    encoder.eval()
+    log_mel, size = LogMel(recipe.spectrogram), recipe.visual.frame_size
+    rows = np.sort(rows[torch.randperm(len(rows), generator=generator).numpy()[:MAX_COPIED]])
+    blocks = []
+    for start in range(0, len(rows), 64):
+        batch = rows[start : start + 64]
+        raw = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
+        changed = []
+        for _ in range(N_COPIES):
+            if raw.dtype == torch.int16:
+                waveforms = augment_waveforms(raw.float() / 32768, generator=generator)
+                changed.append(augment_spectrograms(log_mel(waveforms), generator=generator))
+            else:
+                changed.append(augment_frames(raw, size=size, generator=generator))
+        blocks.append(torch.stack([encoder(x) for x in (_plain_inputs(examples, batch, recipe, log_mel), *changed)]))
+    return torch.cat(blocks, dim=1)
 
 
 def _plain_inputs(examples: Examples, batch: Any, recipe: Recipe, log_mel: LogMel) -> Tensor:
