@@ -71,7 +71,7 @@ def connect_ray(address: str) -> Iterator[None]:
     """Be the driver of a job on a Ray cluster.
 
     Args:
-        address: `auto` for the cluster that this machine belongs to, `host:port` of the head, or `ray://host:port`.
+        address: `auto` for the cluster that this machine belongs to, or `host:port` of its head.
 
     Raises:
         UsageError: If there is no cluster.
@@ -93,10 +93,10 @@ def _require_listener(address: str, how: str) -> None:
     if address == "auto":
         return
     try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
+        parts = urlsplit(f"//{address}")
         host, port = parts.hostname, parts.port
         if host is None or port is None:
-            raise ValueError("a host and a port are needed")
+            raise ValueError("expected HOST:PORT of the head, on a machine of the cluster")
         socket.create_connection((host, port), timeout=PATIENCE_SECONDS).close()
     except (OSError, ValueError) as exc:
         raise UsageError(f"no Ray cluster answers at --ray {address} ({exc}); {how}, then give HOST:6379") from exc

@@ -12,12 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from indexer.pipeline import add_files
 from tests.conftest import write_film
-from tests.indexes import Contents, contents_of, open_index_of
+from tests.indexes import assert_nearly_same, contents_of, open_index_of
 from tests.qdrant_loopback import LoopbackQdrant
 from visxp_search.cli import _with_values, main
 from visxp_search.l3net import L3NetEmbedder
@@ -32,8 +31,8 @@ QUIET_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nodes know each other by 127.0.0.1, and listen nowhere else
     "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "10",
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
 }
@@ -117,16 +116,6 @@ def _wait_for_seconds(url: str, wanted: int, *, process: subprocess.Popen[str]) 
     raise AssertionError("nothing was stored in two minutes")
 
 
-def _assert_same(found: Contents, wanted: Contents) -> None:
-    """Same ids and payloads; vectors as far as a server's JSON and its own normalising leave them alone."""
-    assert set(found) == set(wanted)
-    for key, (payload, vectors) in wanted.items():
-        assert found[key][0] == payload
-        assert set(found[key][1]) == set(vectors)
-        for name, vector in vectors.items():
-            np.testing.assert_allclose(found[key][1][name], vector, atol=1e-6)
-
-
 @pytest.mark.slow
 def test_a_node_that_is_killed_changes_nothing(
     two_nodes: TwoNodes, index_folder: Path, tiny_embedder: L3NetEmbedder, tiny_checkpoint: Path, tmp_path: Path
@@ -157,7 +146,7 @@ def test_a_node_that_is_killed_changes_nothing(
         assert process.returncode == 1, errors
         assert "1 failed" in errors
         with closing(open_store(server.url, checkpoint=None)) as store:
-            _assert_same(contents_of(store), wanted)
+            assert_nearly_same(contents_of(store), wanted)
             records = {Path(path).name: record for record in store.videos() for path in record.paths}
             assert sorted(records) == ["broken.mp4", *(f"film{n}.mp4" for n in range(3)), "twin.mp4"]
             assert records["twin.mp4"] == records["film0.mp4"]

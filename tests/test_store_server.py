@@ -54,7 +54,7 @@ class RecordingClient(QdrantClient):
 
     def update_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> bool:
         """Sets the threshold."""
-        assert collection_name == "visxp_seconds"
+        assert collection_name == "visxp_seconds_c1"
         self.threshold = kwargs["optimizers_config"].indexing_threshold
         self.thresholds.append(self.threshold)
         return True
@@ -65,7 +65,7 @@ def test_collections_are_created_for_tens_of_millions_of_points() -> None:
     client = RecordingClient()
     settings = ServerSettings(shards=6, replicas=2)
     with closing(open_client_store(client, location="memory", checkpoint="c1", create=DIMS, server=settings)):
-        assert set(client.created) == {"visxp_seconds", "visxp_videos"}
+        assert set(client.created) == {"visxp_seconds_c1", "visxp_videos_c1"}
         for sent in client.created.values():
             assert {name: (p.size, p.on_disk) for name, p in sent["vectors_config"].items()} == {
                 name: (dim, True) for name, dim in DIMS.items()
@@ -75,14 +75,14 @@ def test_collections_are_created_for_tens_of_millions_of_points() -> None:
             assert sent["hnsw_config"].on_disk is True and sent["on_disk_payload"] is True
             assert (sent["shard_number"], sent["replication_factor"]) == (6, 2)
             assert sent["optimizers_config"].indexing_threshold == INDEXING_THRESHOLD_KILOBYTES
-        assert {key: kind.value for key, kind in client.indexed["visxp_seconds"].items()} == PAYLOAD_INDEXES
+        assert {key: kind.value for key, kind in client.indexed["visxp_seconds_c1"].items()} == PAYLOAD_INDEXES
 
 
 def test_shards_and_replicas_are_the_servers_choice_by_default() -> None:
     """Nothing is sent for what nobody asked for."""
     client = RecordingClient()
     with closing(open_client_store(client, location="memory", checkpoint="c1", create=DIMS)):
-        sent = client.created["visxp_seconds"]
+        sent = client.created["visxp_seconds_c1"]
         assert (sent["shard_number"], sent["replication_factor"]) == (None, None)
 
 
@@ -134,8 +134,9 @@ class Faulty:
 
             def answer(self, status: int) -> None:
                 body = {"title": "qdrant", "version": "1.15.0"}
-                if self.path.endswith("/exists"):
-                    body = {"result": {"exists": False}, "status": "ok", "time": 0}  # type: ignore[dict-item]
+                if self.path != "/":
+                    found: dict[str, Any] = {"aliases": []} if self.path == "/aliases" else {"exists": False}
+                    body = {"result": found, "status": "ok", "time": 0}  # type: ignore[dict-item]
                 text = json.dumps(body) if status == 200 else "out of service"
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
@@ -180,7 +181,7 @@ def test_faults_that_pass_are_survived(
     with pytest.raises(CollectionError, match="there is no index at"):
         open_missing(faulty.url)
     n_failed = sum(fault != 200 for fault in faults)
-    assert faulty.requests == n_failed + 2
+    assert faulty.requests == n_failed + 3
     assert caplog.text.count("trying again in") == n_failed
 
 
@@ -191,7 +192,7 @@ def test_a_server_that_stalls_is_asked_again(faulty: Faulty, monkeypatch: pytest
     faulty.faults = ["stall"]
     with pytest.raises(CollectionError, match="there is no index at"):
         open_missing(faulty.url)
-    assert faulty.requests == 3
+    assert faulty.requests == 4
 
 
 @pytest.mark.parametrize(
