@@ -76,6 +76,7 @@ def test_names_of_indexes_beside_one() -> None:
     )
 
 
+@pytest.mark.slow
 def test_rebuild_compare_swap_undo_drop_on_a_server(
     server: LoopbackQdrant,
     tiny_embedder: L3NetEmbedder,
