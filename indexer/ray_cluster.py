@@ -71,7 +71,7 @@ def connect_ray(address: str) -> Iterator[None]:
     """Be the driver of a job on a Ray cluster.
 
     Args:
-        address: `auto` for the cluster that this machine belongs to, `host:port` of the head, or `ray://host:port`.
+        address: `auto` for the cluster that this machine belongs to, or `host:port` of its head.
 
     Raises:
         UsageError: If there is no cluster.
@@ -81,7 +81,7 @@ def connect_ray(address: str) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, RayError) as exc:
-        raise UsageError(f"no Ray cluster can be joined at {address} ({str(exc).splitlines()[0]}); {how}") from exc
+        raise UsageError(f"no Ray cluster can be joined at {address} ({_first_line(exc)}); {how}") from exc
     try:
         yield
     finally:
@@ -93,10 +93,10 @@ def _require_listener(address: str, how: str) -> None:
     if address == "auto":
         return
     try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
+        parts = urlsplit(f"//{address}")
         host, port = parts.hostname, parts.port
         if host is None or port is None:
-            raise ValueError("a host and a port are needed")
+            raise ValueError("expected HOST:PORT of the head, on a machine of the cluster")
         socket.create_connection((host, port), timeout=PATIENCE_SECONDS).close()
     except (OSError, ValueError) as exc:
         raise UsageError(f"no Ray cluster answers at --ray {address} ({exc}); {how}, then give HOST:6379") from exc
@@ -372,7 +372,17 @@ def _fault_of(reference: Any) -> str | None:
     except RayTaskError as exc:
         if isinstance(exc.cause, VisxpError):
             raise exc.cause from exc
-        raise
+        if not isinstance(exc.cause, RayError):
+            raise
+        return _say_lost(exc.cause)
     except RayError as exc:
-        return f"its Ray task was lost {TASK_RETRIES + 1} times ({str(exc).splitlines()[0]})"
+        return _say_lost(exc)
     return None
+
+
+def _say_lost(error: RayError) -> str:
+    return f"its Ray task was lost {TASK_RETRIES + 1} times ({_first_line(error)})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

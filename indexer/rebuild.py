@@ -1,8 +1,8 @@
 """Another model for an index that is in use: embed everything again beside it, compare, then change places.
 
-PATH            the index, in use all the while
-PATH.rebuild    the new one, until it takes the place of the old
-PATH.old        the old one afterwards, until it is dropped
+PATH            URL            the index, in use all the while
+PATH.rebuild    URL-rebuild    the new one, until it takes the place of the old
+PATH.old        URL-old        the old one afterwards, until it is dropped
 """
 
 from collections.abc import Sequence, Set
@@ -40,7 +40,7 @@ class Difference:
 
 
 def rebuild(
-    location: Path, beside: Path, embedder: Embedder, *, workers: int = 2, progress: Progress | None = None
+    location: str | Path, beside: str | Path, embedder: Embedder, *, workers: int = 2, progress: Progress | None = None
 ) -> AddReport:
     """Index all files of an index into another one, by another model; called again it goes on.
 
@@ -89,7 +89,7 @@ def compare(store: Store, other: Store) -> Difference:
     return Difference((store.count(), other.count()), tuple(sorted(missing)), len(sample), overlap, overlap_videos)
 
 
-def find_missing(location: Path, beside: Path) -> list[str]:
+def find_missing(location: str | Path, beside: str | Path) -> list[str]:
     """Paths of videos that are done in one index and not in the other; none if the first is not there at all.
 
     Raises:

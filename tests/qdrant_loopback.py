@@ -64,6 +64,10 @@ class LoopbackQdrant:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Listen no more, and forget everything."""
         self.server.shutdown()
         self.server.server_close()
         self.client.close()
@@ -284,6 +288,19 @@ def _cluster(server: LoopbackQdrant, body: Any) -> dict[str, Any]:
     }
 
 
+def _shards(server: LoopbackQdrant, body: Any, name: str) -> dict[str, Any]:
+    """Where the shards of a collection are: one on each node."""
+    remote = [{"shard_id": n, "peer_id": n + 1, "state": "Active"} for n in range(1, server.nodes)]
+    local = [{"shard_id": 0, "points_count": 0, "state": "Active"}]
+    return {
+        "peer_id": 1,
+        "shard_count": server.nodes,
+        "local_shards": local,
+        "remote_shards": remote,
+        "shard_transfers": [],
+    }
+
+
 def _done() -> dict[str, Any]:
     return {"operation_id": 0, "status": "completed"}
 
@@ -300,6 +317,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
         f"{_NAME}/exists",
         lambda server, body, name: {"exists": server.client.collection_exists(server.resolved(name))},
     ),
+    ("GET", f"{_NAME}/cluster", _shards),
     ("GET", _NAME, lambda server, body, name: server.described(name)),
     ("PUT", _NAME, _create),
     ("PATCH", _NAME, _update),

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store_edge": {"store", "store_collection", "errors"},
     "store_server": {"store", "store_collection", "store_retries", "errors"},
     "store_retries": set(),
+    "store_admin": {"store", "store_collection", "store_server", "errors"},
     "checkpoint": {"encoders", "heads", "spectrogram", "errors"},
     "embed": {"clips", "errors", "l3net"},
     "l3net": {"embed", "checkpoint", "clips", "encoders", "errors"},
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 ONLY_IN = {
     "av": {"visxp_search/render.py"},
-    "qdrant_client": {"visxp_search/store_server.py", "visxp_search/store_retries.py"},
+    "qdrant_client": {f"visxp_search/store_{name}.py" for name in ("server", "retries", "admin")},
     "qdrant_edge": {"visxp_search/store_edge.py"},
 }
 """Library -> the files that may import it; PyAV is also for decode*.py."""

@@ -1,4 +1,4 @@
-"""One contract for all stores: Qdrant Edge, the client's local mode and, where there is one, a Qdrant server.
+"""One contract for all stores: Qdrant Edge, the client's local mode, the same behind REST and a Qdrant server.
 
 The server is the one at VISXP_QDRANT_URL; its tests make collections of their own and remove them.
 """
@@ -28,6 +28,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
+from tests.qdrant_loopback import LoopbackQdrant
 from visxp_search import store_collection, store_edge, store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
@@ -72,6 +73,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     params=[
         "edge",
         "memory",
+        "loopback",
         pytest.param(
             "server",
             marks=[
@@ -86,6 +88,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def opened(request: pytest.FixtureRequest, folder: Path) -> Iterator[Open]:
     """A function that opens one and the same index of this test, again and again; whatever it opened is closed."""
     stores: list[Store] = []
+    loopback = LoopbackQdrant() if request.param == "loopback" else None
     client = QdrantClient(":memory:")
     close_client, client.close = client.close, lambda **_: None  # type: ignore[method-assign]
     prefix = f"test{uuid.uuid4().hex}"
@@ -96,7 +99,8 @@ def opened(request: pytest.FixtureRequest, folder: Path) -> Iterator[Open]:
         elif request.param == "memory":
             store = open_client_store(client, location="memory", checkpoint=checkpoint, create=create)
         else:
-            store = open_server_store(f"{SERVER_URL}/{prefix}", checkpoint=checkpoint, create=create)
+            url = loopback.url if loopback is not None else SERVER_URL
+            store = open_server_store(f"{url}/{prefix}", checkpoint=checkpoint, create=create)
         stores.append(store)
         return store
 
@@ -105,10 +109,13 @@ def opened(request: pytest.FixtureRequest, folder: Path) -> Iterator[Open]:
     for store in stores:
         store.close()
     close_client()
+    if loopback is not None:
+        loopback.stop()
     if request.param == "server":
         with closing(QdrantClient(url=SERVER_URL)) as remote:
-            remote.delete_collection(f"{prefix}_visxp_seconds")
-            remote.delete_collection(f"{prefix}_visxp_videos")
+            for collection in remote.get_collections().collections:
+                if collection.name.startswith(prefix):
+                    remote.delete_collection(collection.name)
 
 
 @pytest.fixture
@@ -205,7 +212,7 @@ def test_bulk_payloads_are_refused_where_single_ones_are(store: Store) -> None:
     with pytest.raises(ValueError, match="second"):
         store.set_payloads([("v1", 0, {"cluster": 1}), ("v1", 0, {"second": 3})])
     assert "cluster" not in store.seconds_of("v1")[0].payload
-    if store.location != "memory":  # the client's local mode ignores such ids
+    if "memory" not in store.location and "127.0.0.1" not in store.location:  # the client's local mode ignores such ids
         with pytest.raises(CollectionError, match="second 9 of video v1 is not stored"):
             store.set_payloads([("v1", 9, {"cluster": 1})])
 
@@ -988,7 +995,9 @@ def test_indexes_of_different_prefix_do_not_meet() -> None:
     a.upsert_seconds([point("v1", 0)])
     assert (a.count(), b.count()) == (1, 0)
     assert {c.name for c in client.get_collections().collections} == {
-        f"{p}_visxp_{kind}" for p in "ab" for kind in ("seconds", "videos")
+        f"{p}_visxp_{kind}_{checkpoint}"
+        for p, checkpoint in (("a", "c1"), ("b", "c2"))
+        for kind in ("seconds", "videos")
     }
     client.close()
 

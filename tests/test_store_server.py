@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -23,7 +24,8 @@ pytestmark = [
 ]
 
 DIMS = {"visual": 4, "audio": 3, "joint": 2}
-QUICK = RetryPolicy(first_pause_seconds=0.01, longest_pause_seconds=0.05, total_seconds=0.6)
+QUICK = RetryPolicy(first_pause_seconds=0.01, longest_pause_seconds=0.05, total_seconds=30.0)
+SHORT = replace(QUICK, total_seconds=0.6)
 
 
 class RecordingClient(QdrantClient):
@@ -54,7 +56,7 @@ class RecordingClient(QdrantClient):
 
     def update_collection(self, collection_name: str, *args: Any, **kwargs: Any) -> bool:
         """Sets the threshold."""
-        assert collection_name == "visxp_seconds"
+        assert collection_name == "visxp_seconds_c1"
         self.threshold = kwargs["optimizers_config"].indexing_threshold
         self.thresholds.append(self.threshold)
         return True
@@ -65,7 +67,7 @@ def test_collections_are_created_for_tens_of_millions_of_points() -> None:
     client = RecordingClient()
     settings = ServerSettings(shards=6, replicas=2)
     with closing(open_client_store(client, location="memory", checkpoint="c1", create=DIMS, server=settings)):
-        assert set(client.created) == {"visxp_seconds", "visxp_videos"}
+        assert set(client.created) == {"visxp_seconds_c1", "visxp_videos_c1"}
         for sent in client.created.values():
             assert {name: (p.size, p.on_disk) for name, p in sent["vectors_config"].items()} == {
                 name: (dim, True) for name, dim in DIMS.items()
@@ -75,14 +77,14 @@ def test_collections_are_created_for_tens_of_millions_of_points() -> None:
             assert sent["hnsw_config"].on_disk is True and sent["on_disk_payload"] is True
             assert (sent["shard_number"], sent["replication_factor"]) == (6, 2)
             assert sent["optimizers_config"].indexing_threshold == INDEXING_THRESHOLD_KILOBYTES
-        assert {key: kind.value for key, kind in client.indexed["visxp_seconds"].items()} == PAYLOAD_INDEXES
+        assert {key: kind.value for key, kind in client.indexed["visxp_seconds_c1"].items()} == PAYLOAD_INDEXES
 
 
 def test_shards_and_replicas_are_the_servers_choice_by_default() -> None:
     """Nothing is sent for what nobody asked for."""
     client = RecordingClient()
     with closing(open_client_store(client, location="memory", checkpoint="c1", create=DIMS)):
-        sent = client.created["visxp_seconds"]
+        sent = client.created["visxp_seconds_c1"]
         assert (sent["shard_number"], sent["replication_factor"]) == (None, None)
 
 
@@ -134,8 +136,9 @@ class Faulty:
 
             def answer(self, status: int) -> None:
                 body = {"title": "qdrant", "version": "1.15.0"}
-                if self.path.endswith("/exists"):
-                    body = {"result": {"exists": False}, "status": "ok", "time": 0}  # type: ignore[dict-item]
+                if self.path != "/":
+                    found: dict[str, Any] = {"aliases": []} if self.path == "/aliases" else {"exists": False}
+                    body = {"result": found, "status": "ok", "time": 0}  # type: ignore[dict-item]
                 text = json.dumps(body) if status == 200 else "out of service"
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
@@ -180,18 +183,17 @@ def test_faults_that_pass_are_survived(
     with pytest.raises(CollectionError, match="there is no index at"):
         open_missing(faulty.url)
     n_failed = sum(fault != 200 for fault in faults)
-    assert faulty.requests == n_failed + 2
+    assert faulty.requests == n_failed + 3
     assert caplog.text.count("trying again in") == n_failed
 
 
 def test_a_server_that_stalls_is_asked_again(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request over its time limit is sent again."""
     monkeypatch.setattr(store_server, "TIMEOUT_SECONDS", 1)
-    monkeypatch.setattr(store_server, "RETRY_POLICY", RetryPolicy(0.01, 0.05, 20.0))
     faulty.faults = ["stall"]
     with pytest.raises(CollectionError, match="there is no index at"):
         open_missing(faulty.url)
-    assert faulty.requests == 3
+    assert faulty.requests == 4
 
 
 @pytest.mark.parametrize(
@@ -201,12 +203,15 @@ def test_a_server_that_stalls_is_asked_again(faulty: Faulty, monkeypatch: pytest
         ("cut", r"no Qdrant server answers at .*Error: .*; tried \d+ times in \d+ s"),
     ],
 )
-def test_faults_that_stay_end_with_the_last_of_them(faulty: Faulty, fault: int | str, message: str) -> None:
+def test_faults_that_stay_end_with_the_last_of_them(
+    faulty: Faulty, fault: int | str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the total limit the last fault is said, with how often and how long it was tried."""
+    monkeypatch.setattr(store_server, "RETRY_POLICY", SHORT)
     faulty.faults = [fault] * 1000
     with pytest.raises(CollectionError, match=message):
         open_missing(faulty.url)
-    assert 3 <= faulty.requests < 100
+    assert 2 <= faulty.requests < 100
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409])
@@ -222,7 +227,7 @@ def test_a_server_that_goes_away_is_waited_for_and_none_is_not(faulty: Faulty) -
     """A refused connection is an error at once before the first answer, and tried again after it."""
     url = faulty.url
     client = QdrantClient(url=url, check_compatibility=False)
-    client.http.client.add_middleware(Retries(QUICK))
+    client.http.client.add_middleware(Retries(SHORT))
     client.info()
     faulty.stop()
     with closing(client), pytest.raises(Exception, match=r"ConnectError: .*; tried \d+ times"):

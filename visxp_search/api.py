@@ -148,7 +148,7 @@ def add_on_ray(
     Args:
         location: http(s) URL of a Qdrant server that all machines reach; the index is made if it does not exist.
         paths: files and folders, which all machines have under the same paths.
-        address: `auto` for the cluster that this machine belongs to, `host:port` of the head, or `ray://host:port`.
+        address: `auto` for the cluster that this machine belongs to, or `host:port` of its head.
         model: see `open_index`; a checkpoint folder lies under the same path on all machines.
         device: see `open_index`.
         server: see `open_index`.

@@ -1,7 +1,10 @@
 """The served store: a Qdrant server or cluster, through its client.
 
-An index is two collections, `visxp_seconds` and `visxp_videos`. What it says of itself is one point of fixed id in the
-latter, written last: so it works on every server version, is copied by snapshots, and marks the creation as complete.
+An index is two collections, `visxp_seconds_CHECKPOINT` and `visxp_videos_CHECKPOINT`. They are found by two aliases,
+`visxp_seconds` and `visxp_videos`, when the index is opened, so that another index can take its place at one stroke
+(`store_admin`) while those who have it open go on with what they opened. What an index says of itself is one point of
+fixed id among the videos, written last: so it works on every server version, is copied by snapshots, and marks the
+creation as complete.
 
 Vectors, graphs and payloads lie on the server's disk, vectors as int8 in its RAM too; queries preselect by int8 and
 rescore with the originals: what Qdrant advises for tens of millions of points. The server builds its HNSW graphs in the
@@ -66,7 +69,7 @@ def open_server_store(
 
     Args:
         url: `http(s)://host:port`, with a path of one word to tell indexes on one server apart: that of
-            `http://host:6333/news` lies in the collections `news_visxp_seconds` and `news_visxp_videos`.
+            `http://host:6333/news` lies behind the aliases `news_visxp_seconds` and `news_visxp_videos`.
         checkpoint: see `open_store`.
         create: see `open_store`.
         server: see `open_store`.
@@ -100,26 +103,37 @@ def connect(url: str, server: ServerSettings) -> tuple[QdrantClient, str]:
         )
     if server.api_key and parts.scheme == "http":
         logger.warning("the API key goes to %s unencrypted; use https outside a trusted network", url)
-    trust: dict[str, Any] = {} if server.ca_file is None else {"verify": _trust(server.ca_file)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection", category=UserWarning)
         client = QdrantClient(
             url=f"{parts.scheme}://{parts.netloc}",
             api_key=server.api_key,
             timeout=TIMEOUT_SECONDS,
-            check_compatibility=False,  # it only warns; _require_version says what to do
-            **trust,
+            check_compatibility=False,  # it only warns; require_version says what to do
+            **trusted(server),
         )
     client.http.client.add_middleware(Retries(RETRY_POLICY))
     return client, prefix
 
 
-def _trust(ca_file: str) -> ssl.SSLContext:
+def request_headers(server: ServerSettings) -> dict[str, str]:
+    """What every request to the server carries."""
+    return {"api-key": server.api_key} if server.api_key else {}
+
+
+def trusted(server: ServerSettings) -> dict[str, Any]:
+    """Whose certificates are trusted, as an argument of httpx clients.
+
+    Raises:
+        CollectionError: If there are no certificates in `ca_file`.
+    """
+    if server.ca_file is None:
+        return {}
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        return {"verify": ssl.create_default_context(cafile=server.ca_file)}
     except OSError as exc:  # ssl.SSLError too
         raise CollectionError(
-            f"{ca_file} holds no certificates ({exc.strerror or exc}); set {CA_VARIABLE} to a PEM file of the "
+            f"{server.ca_file} holds no certificates ({exc.strerror or exc}); set {CA_VARIABLE} to a PEM file of the "
             f"authority that signed the server's certificate"
         ) from exc
 
@@ -140,18 +154,20 @@ def open_client_store(
     Raises:
         CollectionError: See `open_server_store`.
     """
-    start = f"{prefix}_" if prefix else ""
-    seconds = ServerCollection(client, f"{start}visxp_seconds", location=location)
-    videos = ServerCollection(client, f"{start}visxp_videos", location=location)
-    _require_version(client, location=location)
-
+    require_version(client, location=location)
+    names = find_collections(client, prefix, location=location)
+    if names is None and create is not None:
+        names = name_collections(prefix, new_info(checkpoint, create).checkpoint)
+    if names is None:
+        raise _missing(location)
+    seconds, videos = (ServerCollection(client, name, location=location) for name in names)
     info = _read_info(videos, location=location)
     if info is None:
         if create is None:
-            raise MissingIndexError(
-                f"there is no index at {location}; make one with `visxp index add`, or pass --index"
-            )
+            raise _missing(location)
         info = _create(seconds, videos, new_info(checkpoint, create), server, location=location)
+        if names == name_collections(prefix, info.checkpoint):
+            set_aliases(client, dict(zip(alias_names(prefix), names, strict=True)), location=location)
     check_info(info, wanted_checkpoint=checkpoint, wanted_dims=create, location=location)
     return CollectionStore(
         info=info,
@@ -161,6 +177,53 @@ def open_client_store(
         documents=PointDocuments(videos),
         let_go=client.close,
     )
+
+
+def alias_names(prefix: str) -> tuple[str, str]:
+    """The aliases of an index: of its seconds, of its videos."""
+    start = f"{prefix}_" if prefix else ""
+    return f"{start}visxp_seconds", f"{start}visxp_videos"
+
+
+def name_collections(prefix: str, checkpoint: str) -> tuple[str, str]:
+    """The collections of a new index; who creates the same index at the same time takes the same."""
+    seconds, videos = (f"{name}_{re.sub(r'[^A-Za-z0-9_-]', '-', checkpoint)}" for name in alias_names(prefix))
+    return seconds, videos
+
+
+def find_collections(client: QdrantClient, prefix: str, *, location: str) -> tuple[str, str] | None:
+    """The collections behind the aliases of an index, or those that bear the names themselves; None if neither is.
+
+    Raises:
+        CollectionError: If the server fails.
+    """
+    with translated_errors(location):
+        aliases = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
+    seconds, videos = alias_names(prefix)
+    if seconds in aliases and videos in aliases:
+        return aliases[seconds], aliases[videos]
+    with translated_errors(location):
+        return (seconds, videos) if client.collection_exists(seconds) else None
+
+
+def set_aliases(client: QdrantClient, targets: Mapping[str, str | None], *, location: str) -> None:
+    """Let aliases mean these collections, or none, all at one stroke.
+
+    Raises:
+        CollectionError: If the server fails.
+    """
+    operations: list[models.AliasOperations] = []
+    for alias, collection in targets.items():
+        operations.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+        if collection is not None:
+            new = models.CreateAlias(alias_name=alias, collection_name=collection)
+            operations.append(models.CreateAliasOperation(create_alias=new))
+    with translated_errors(location):
+        client.update_collection_aliases(operations)
+
+
+def _missing(location: str) -> MissingIndexError:
+    return MissingIndexError(f"there is no index at {location}; make one with `visxp index add`, or pass --index")
 
 
 def _create(
@@ -184,8 +247,13 @@ def _create(
     return info
 
 
-def _require_version(client: QdrantClient, *, location: str) -> None:
-    with _engine(location):
+def require_version(client: QdrantClient, *, location: str) -> None:
+    """Refuse a server that is too old.
+
+    Raises:
+        CollectionError: If it is, or does not answer.
+    """
+    with translated_errors(location):
         version = client.info().version
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_SERVER:
@@ -203,7 +271,7 @@ def _read_info(videos: "ServerCollection", *, location: str) -> CollectionInfo |
 
 
 @contextmanager
-def _engine(location: str) -> Iterator[None]:
+def translated_errors(location: str) -> Iterator[None]:
     """Translate the client's errors; its local mode raises built-in ones. Only calls of the client stand inside."""
     try:
         yield
@@ -212,6 +280,11 @@ def _engine(location: str) -> Iterator[None]:
             raise CollectionError(
                 f"the Qdrant server at {location} refused the request (status {exc.status_code}); set its API key in "
                 f"the environment variable {API_KEY_VARIABLE}"
+            ) from exc
+        if exc.status_code == 404 and b"Collection" in exc.content:
+            raise CollectionError(
+                f"a collection of index {location} is not on the server any more; if the index was swapped or removed "
+                f"meanwhile, open it again"
             ) from exc
         raise CollectionError(
             f"the Qdrant server at {location} answered with status {exc.status_code}: "
@@ -247,7 +320,7 @@ class ServerCollection:
 
     def exists(self) -> bool:
         """Whether the server has the collection."""
-        with _engine(self._location):
+        with translated_errors(self._location):
             return self._client.collection_exists(self._name)
 
     def create(self, dims: Mapping[str, int], indexes: Mapping[str, str], server: ServerSettings) -> None:
@@ -258,7 +331,7 @@ class ServerCollection:
         """
         if not self.exists():
             self._create_collection(dims, server)
-        with _engine(self._location):
+        with translated_errors(self._location):
             vectors = self._client.get_collection(self._name).config.params.vectors
         found = {name: params.size for name, params in vectors.items()} if isinstance(vectors, dict) else {}
         if found != dict(dims) or self.count({}) > 0:
@@ -267,7 +340,7 @@ class ServerCollection:
                 f"delete or rename it, or tell the index apart by a path: {self._location.rstrip('/')}/NAME"
             )
         for key, kind in indexes.items():
-            with _engine(self._location):
+            with translated_errors(self._location):
                 self._client.create_payload_index(self._name, key, models.PayloadSchemaType(kind), wait=True)
 
     def _create_collection(self, dims: Mapping[str, int], server: ServerSettings) -> None:
@@ -277,7 +350,7 @@ class ServerCollection:
         }
         int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
         try:
-            with _engine(self._location):
+            with translated_errors(self._location):
                 self._client.create_collection(
                     self._name,
                     vectors_config=vectors,
@@ -300,12 +373,12 @@ class ServerCollection:
             )
             for p in points
         ]
-        with _engine(self._location):
+        with translated_errors(self._location):
             self._client.upsert(self._name, structs, wait=True)
 
     def set_payload(self, point_id: str, values: Mapping[str, Any]) -> None:
         """See `Collection.set_payload`."""
-        with _engine(self._location):
+        with translated_errors(self._location):
             self._client.set_payload(self._name, dict(values), points=[point_id], wait=True)
 
     def set_payloads(self, updates: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
@@ -314,12 +387,12 @@ class ServerCollection:
             models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(values), points=[point_id]))
             for point_id, values in updates
         ]
-        with _engine(self._location):
+        with translated_errors(self._location):
             self._client.batch_update_points(self._name, operations, wait=True)
 
     def delete(self, where: Where) -> None:
         """See `Collection.delete`."""
-        with _engine(self._location):
+        with translated_errors(self._location):
             self._client.delete(self._name, models.FilterSelector(filter=_server_filter(where)), wait=True)
 
     def search(
@@ -339,7 +412,7 @@ class ServerCollection:
             )
             for row in embeddings
         ]
-        with _engine(self._location):
+        with translated_errors(self._location):
             found = self._client.query_batch_points(self._name, requests)
         return [[(point.score, point.payload or {}) for point in response.points] for response in found]
 
@@ -347,7 +420,7 @@ class ServerCollection:
         self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:
         """See `Collection.scroll`."""
-        with _engine(self._location):
+        with translated_errors(self._location):
             records, after = self._client.scroll(
                 self._name,
                 scroll_filter=_server_filter(where),
@@ -362,7 +435,7 @@ class ServerCollection:
         """See `Collection.retrieve`."""
         if not point_ids:
             return []
-        with _engine(self._location):
+        with translated_errors(self._location):
             records = self._client.retrieve(
                 self._name, list(point_ids), with_payload=True, with_vectors=list(with_vectors)
             )
@@ -370,12 +443,12 @@ class ServerCollection:
 
     def count(self, where: Where) -> int:
         """See `Collection.count`."""
-        with _engine(self._location):
+        with translated_errors(self._location):
             return self._client.count(self._name, count_filter=_server_filter(where), exact=True).count
 
     def facet(self, key: str, where: Where, *, limit: int) -> dict[Any, int]:
         """See `Collection.facet`."""
-        with _engine(self._location):
+        with translated_errors(self._location):
             found = self._client.facet(self._name, key, facet_filter=_server_filter(where), limit=limit, exact=True)
         return {hit.value: hit.count for hit in found.hits}
 
@@ -386,7 +459,7 @@ class ServerCollection:
         A threshold of 0 that is found was left by a process that was killed, or is that of one which is loading too;
         in both cases ours is set afterwards.
         """
-        with _engine(self._location):
+        with translated_errors(self._location):
             found = self._client.get_collection(self._name).config.optimizer_config.indexing_threshold
         self._set_indexing_threshold(0)
         try:
@@ -396,7 +469,7 @@ class ServerCollection:
 
     def _set_indexing_threshold(self, kilobytes: int) -> None:
         threshold = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
-        with _engine(self._location):
+        with translated_errors(self._location):
             self._client.update_collection(self._name, optimizers_config=threshold)
 
     def flush(self) -> None:

@@ -24,6 +24,7 @@ from visxp_search.errors import UsageError
 if TYPE_CHECKING:
     from visxp_search.capacity import CapacityPlan
     from visxp_search.embed import Embedder
+    from visxp_search.store_admin import Setting
 
 
 def doctor(
@@ -43,11 +44,12 @@ def doctor(
 ) -> None:
     """Look whether everything is here that indexing and searching need, and whether the index is well.
 
-    Exit code 3 if something is missing without which nothing works.
+    Of an index on a server the settings are compared with what its size (or that of --plan) needs. Exit code 3 if
+    something is missing without which nothing works.
 
     Examples: `visxp doctor` · `visxp doctor --plan 10000h --sample tape1.mxf --sample tape2.mxf`
     """
-    from visxp_search.console_doctor import print_capacity, print_checks
+    from visxp_search.console_doctor import print_capacity, print_checks, print_settings
     from visxp_search.doctor import BAD, examine
 
     hours = None if plan is None else parse_hours(plan)
@@ -56,15 +58,37 @@ def doctor(
     needs = None
     if hours is not None and embedder is not None:
         needs = _plan(hours, embedder, location, sample or (), workers=workers, quiet=quiet or as_json)
+    settings = _settings_of_server(location, points=needs.points if needs is not None else 0)
     if as_json:
-        found = {"checks": [vars(check) for check in checks]}
+        found: dict[str, object] = {"checks": [vars(check) for check in checks]}
+        if settings:
+            found["server"] = [vars(setting) for setting in settings]
         print_json(found if needs is None else {**found, "plan": _as_json(needs)})
     else:
         print_checks(checks)
+        if settings:
+            print_settings(settings)
         if needs is not None:
             print_capacity(needs, is_measured_on="the sample" if sample else "a film made for it")
     if any(check.state == BAD for check in checks):
         raise typer.Exit(EXIT_UNUSABLE)
+
+
+def _settings_of_server(location: str, *, points: int) -> "list[Setting]":
+    """The settings of an index on a server; none if there is none yet."""
+    from visxp_search.errors import CollectionError, MissingIndexError
+    from visxp_search.store import ServerSettings, is_url
+
+    if not is_url(location):
+        return []
+    from visxp_search.store_admin import Setting, inspect_settings
+
+    try:
+        return inspect_settings(location, server=ServerSettings.from_environment(), points=points)
+    except MissingIndexError:
+        return []
+    except CollectionError as exc:
+        return [Setting("settings", "all", "none could be read", str(exc))]
 
 
 def parse_hours(text: str) -> float:

@@ -24,6 +24,7 @@ from visxp_search.commands.shared import (
     print_json,
     report_added,
 )
+from visxp_search.commands.snapshot import index_restore, index_snapshot
 from visxp_search.commands.transfer import index_pull, index_push
 from visxp_search.commands.upkeep import index_verify
 from visxp_search.errors import UsageError
@@ -41,6 +42,8 @@ app.command("export")(index_export)
 app.command("import")(index_import)
 app.command("push")(index_push)
 app.command("pull")(index_pull)
+app.command("snapshot")(index_snapshot)
+app.command("restore")(index_restore)
 
 
 @app.command("add")

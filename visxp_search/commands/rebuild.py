@@ -28,7 +28,7 @@ def index_rebuild(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Embed all videos of an index again with another model, beside it, in the directory INDEX.rebuild.
+    """Embed all videos of an index again with another model, beside it: in INDEX.rebuild, on a server at URL-rebuild.
 
     The index can be used meanwhile, and the same command goes on after an interruption. Then compare both with
     `visxp index diff` and change to the new one with `visxp index swap`. Clusters are to be fitted anew.
@@ -50,7 +50,7 @@ def index_rebuild(
 
 def index_diff(
     other: Annotated[
-        Path | None, typer.Argument(metavar="OTHER", help="Another index. Default: what `visxp index rebuild` made.")
+        str | None, typer.Argument(metavar="OTHER", help="Another index. Default: what `visxp index rebuild` made.")
     ] = None,
     index: IndexOption = None,
     as_json: JsonOption = False,
@@ -84,15 +84,13 @@ def index_swap(
 ) -> None:
     """Put what `visxp index rebuild` made in the place of the index; the old one stays as INDEX.old.
 
-    It takes the time of two renames. It is refused while one of both is in use, and while videos that are done in
-    the old index are not in the new one.
+    It takes the time of two renames, on a server that of one request, while whoever has the old index open there goes
+    on with it until it is opened again. It is refused while an index in a directory is in use, and while videos that
+    are done in the old index are not in the new one.
 
     Examples: `visxp index swap` · `visxp index swap --drop` · `visxp index swap --undo`
     """
-    import shutil
-
     from indexer.rebuild import find_missing
-    from visxp_search.store_edge import swap_edge_indexes
     from visxp_search.terminal import say
 
     if undo and drop:
@@ -105,26 +103,35 @@ def index_swap(
             f"{len(missing)} videos are not in {incoming}, e.g. {missing[0]}; go on with visxp index rebuild, "
             f"or pass --force"
         )
-    swap_edge_indexes(location, incoming, outgoing)
-    if drop:
-        shutil.rmtree(outgoing)
+    _swap(location, incoming, outgoing, drop=drop)
     if not quiet:
         say(f"{location} is now what was {incoming}" + ("" if drop else f"; what it was is {outgoing}"))
 
 
-def _places(index: str | None) -> tuple[Path, Path, Path]:
-    """The index, the one beside it, and where the old one goes.
+def _swap(location: str, incoming: str, outgoing: str, *, drop: bool) -> None:
+    import shutil
 
-    Raises:
-        UsageError: If it is on a server.
-    """
+    from visxp_search.store import ServerSettings, is_url
+
+    if is_url(location):
+        from visxp_search.store_admin import swap_server_indexes
+
+        swap_server_indexes(location, incoming, outgoing, server=ServerSettings.from_environment(), drop=drop)
+        return
+    from visxp_search.store_edge import swap_edge_indexes
+
+    swap_edge_indexes(Path(location), Path(incoming), Path(outgoing))
+    if drop:
+        shutil.rmtree(outgoing)
+
+
+def _places(index: str | None) -> tuple[str, str, str]:
+    """The index, the one beside it, and where the old one goes."""
     from visxp_search.store import is_url
 
     location = index or default_index()
     if is_url(location):
-        raise UsageError(
-            f"{location} is on a server: index into another path there (visxp index add PATH --model NEW "
-            f"--index {location.rstrip('/')}-new), compare searches, and use that URL from then on"
-        )
-    path = Path(location)
-    return path, path.with_name(f"{path.name}.rebuild"), path.with_name(f"{path.name}.old")
+        from visxp_search.store_admin import neighbour_url
+
+        return location, neighbour_url(location, "rebuild"), neighbour_url(location, "old")
+    return location, f"{Path(location)}.rebuild", f"{Path(location)}.old"
