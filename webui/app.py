@@ -11,11 +11,10 @@ from webui.page_answers import Answers
 from webui.page_basket import basket_html, build_basket
 from webui.page_browse import build_browse, show
 from webui.page_find import build_find
-from webui.page_manage import build_manage, card_text, manage_html
+from webui.page_manage import build_manage, card_text, job_now, manage_html
 from webui.page_visits import connect_visits
 from webui.parts import ACTS, PRIVATE, QUICK, Site, worded
 from webui.views import status_view
-from webui.views_manage import job_view
 
 HERE = Path(__file__).parent
 HELP = """
@@ -137,7 +136,8 @@ def build_app(site: Site) -> gr.Blocks:
             **QUICK,
         ).success(worded(lambda: card_text(site)), None, [manage.card, manage.report], **PRIVATE)
         timer = gr.Timer(2.0)
-        timer.tick(worded(lambda: (_status(site), job_view(site.adder.view()))), None, [status, manage.job], **QUICK)
+        watched = [status, manage.job] + ([] if manage.cancel is None else [manage.cancel])
+        timer.tick(worded(lambda: (_status(site), *job_now(site))[: len(watched)]), None, watched, **QUICK)
         endpoints = {
             **make_endpoints(site.archive, site.clusters, site.uploads),
             **make_cluster_endpoints(site.clusters, read_only=site.read_only),
