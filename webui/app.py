@@ -86,9 +86,12 @@ def theme() -> gr.themes.Base:
     )
 
 
-def page_head() -> str:
-    """What goes into the page's head: our scripts."""
-    return "".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in ("page.js", "map.js"))
+def page_head(*, max_bytes: int) -> str:
+    """What goes into the page's head: our scripts, and the size from which they refuse a file."""
+    limit = f"<script>window.vxMaxBytes = {max_bytes};</script>"
+    return limit + "".join(
+        f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in ("page.js", "map.js")
+    )
 
 
 def page_css() -> str:
