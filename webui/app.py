@@ -22,19 +22,22 @@ HELP = """
 
 Arrow keys move between results, **Enter** plays one, **m** more like it, **n** not like it, **b** into the basket,
 **h** hides its video, **Esc** closes the player. On the timeline of a video arrow keys move the span, with Shift its
-end; on the map of clusters they move the map, **+** and **-** change its size.
+end; on the map of clusters they move the map, **Enter** plays and **o** opens what is in its middle, **+** and **-**
+change its size.
 
 ### Rounds
 
-**More** searches anew with a moment of the archive. **Also like this** and **Not like this** keep the search and add an
-example to it; each can be taken away again, and **Back** returns to the search before.
+**More** searches anew with a moment of the archive. **Also like this** and **Not like this** keep the search and add
+an example to it; each can be taken away again, and **Back** returns to the search before. What resembles an example
+of **Not like this** loses as much as it resembles it; where that leaves nothing, the nearest is shown and said so.
 
 ### What the numbers mean
 
-The **score** is the mean similarity (cosine, at most 1) of the query's seconds with the moment. *Closer than 99 % of
-seconds* says how many of 512 random seconds of this archive resemble the query less. **Picture** and **Sound** are the
-two parts of it; *none* means that there is nothing to compare, not that it is unlike. What an archive of this size
-would give by chance is left out unless **Weak matches too** is ticked.
+The **score** is the mean similarity (cosine, at most 1) of the query's seconds with the moment. *Closer than 99 %*
+says how many of the random seconds that this search compared with resemble the query less. **Picture** and **Sound**
+are the two parts of it; *none* means that there is nothing to compare, not that it is unlike. Moments stand in the
+order of how much they stand out in this archive, so a common sight with a high score may come after a rare one with a
+lower score. What an archive of this size would give by chance is left out unless **Weak matches too** is ticked.
 
 ### From programs
 
