@@ -79,6 +79,18 @@
     if (event.target.id === 'vx-step' && player) keepStep(player, true);
   });
 
+  /* A note is stored when its field is left, which may be by the click on Export: that waits for it. */
+  let noted = -Infinity;
+  document.addEventListener('change', (event) => { if (event.target.matches('.vx-note-field')) noted = performance.now(); }, true);
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest && event.target.closest('#vx-export');
+    if (!button || performance.now() - noted > 1000) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    noted = -Infinity;
+    setTimeout(() => button.click(), 1000);
+  }, true);
+
   /* A file that is too large is refused before it is sent, in words; the server refuses it too. */
   function refuseLarge(event, files) {
     const large = [...(files || [])].find((file) => file.size > window.vxMaxBytes);
