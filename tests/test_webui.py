@@ -20,7 +20,7 @@ from visxp_search.search import Query, Results, find_moments
 from visxp_search.store import Store, VideoRecord
 from webui import asking, finding, videos, watching, wording
 from webui.adding import Adder, Roots
-from webui.archive import Archive, NotReadyError
+from webui.archive import BROKEN, READY, Archive, NotReadyError
 from webui.asking import CLIP, INDEXED, SOUND, STILL, Form, Uploads
 from webui.beside import UPLOAD, find_upload
 from webui.clusters import Clusters
@@ -292,6 +292,24 @@ def test_names_cannot_become_html(archive: Archive, uploads: Uploads, tmp_path: 
     html = results_view(replace(found, names=dict.fromkeys(found.names, nasty), title=nasty), ())
     html += videos_view([replace(record, paths=(str(tmp_path / nasty),), error=nasty)], 0, read_only=False)
     assert "<img src=x" not in html and "&lt;img src=x" in html
+
+
+def test_an_index_that_is_replaced_while_the_page_runs_is_said(tmp_path: Path) -> None:
+    """When the index's folder is gone, or another lies in its place, the page says so and that it shows the old."""
+    archive = make_archive(tmp_path / "site")
+    assert archive.readiness.state == READY
+    (tmp_path / "site" / "index").rename(tmp_path / "away")
+    assert "is gone" in archive.readiness.words and archive.store.count() == 9
+    (tmp_path / "site" / "index").mkdir()
+    (tmp_path / "site" / "index" / "index.json").write_text("{}")
+    readiness = archive.readiness
+    assert readiness.state == BROKEN and "replaced" in readiness.words
+    assert "replaced" in status_view(readiness.words, None, state=readiness.state)
+    (tmp_path / "site" / "index" / "index.json").unlink()
+    (tmp_path / "site" / "index").rmdir()
+    (tmp_path / "away").rename(tmp_path / "site" / "index")
+    assert archive.readiness.state == READY
+    archive.close()
 
 
 def test_names_that_are_no_text_are_sent_as_text(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The encoders are untrained, so a query is a copy of something indexed: whatever 
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,11 +29,13 @@ from visxp_search.decode import probe
 from visxp_search.demo.archive import render_archive, render_moment
 from visxp_search.render import write_audio, write_video
 from webui.endpoints import EXAMPLES
+from webui.wording import printable
 
 pytestmark = pytest.mark.browser
 
 FILES = ("bell-tower-morning.mp4", "evening-rain-then-drums.mp4", "rain-recording.m4a")
-OLD = "old-tape.avi"
+OLD = os.fsdecode(b"it's \"old\" <img src=x onerror=document.title='run'> \xf0\x9f\x8e\xac \xd7\x90\xd7\x91 \xff.avi")
+"""A name as strangers and old disks give it: markup, quotes, a picture, another direction, a byte of no text."""
 WAIT_MS = 60_000
 
 
@@ -65,9 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_archive(made / "more", only=["robin-in-spring.mp4"])
     # A format that no browser plays.
     frames, waveform = render_moment("clock", 7, variation=0, sample_rate_hz=44_100)
-    write_video(
-        made / "archive" / OLD, frames=frames, frames_per_second=25, waveform=waveform, codec="mpeg4", audio_codec="mp2"
-    )
+    tape = made / "archive" / "tape.avi"
+    write_video(tape, frames=frames, frames_per_second=25, waveform=waveform, codec="mpeg4", audio_codec="mp2")
+    tape.rename(made / "archive" / OLD)
     # The drums of the evening begin at second 8 of their video; a lone second 1 of the query is second 9 there.
     frames, waveform = render_moment("drums", 8, variation=2, sample_rate_hz=44_100)
     write_video(made / "drums.mp4", frames=frames, frames_per_second=25, waveform=waveform)
@@ -75,6 +78,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_audio(made / "rain.wav", waveform=rain, sample_rate_hz=44_100)
     Image.fromarray(np.full((60, 80, 3), (90, 120, 60), dtype=np.uint8)).save(made / "still.png")
     (made / "empty.mp4").write_bytes(b"")
+    with (made / "huge.mp4").open("wb") as huge:
+        huge.truncate(500_400_000)  # takes no room on the disk
     (made / "page.mp4").write_text("<html><script>document.title='run'</script></html>")
     (made / "page.html").write_text("<html><script>document.title='run'</script></html>")
     with open_index(made / "index", model=made / "checkpoint", create=True) as index:
@@ -153,7 +158,8 @@ def play(page: Any, what: str) -> dict[str, float]:
     """Click a moment; the second at which playing began, the second it should be, and how long that took."""
     page.evaluate(
         "() => { const begun = performance.now(); window.played = null;"
-        " document.addEventListener('playing', (event) => { const p = event.target; window.played = window.played ||"
+        " document.addEventListener('playing', (event) => { const p = event.target;"
+        " if (p.id !== 'vx-player') return; window.played = window.played ||"
         " { at: (p.played.length ? p.played.start(0) : p.currentTime) + Number(p.dataset.origin),"
         " wanted: Number(p.dataset.seek),"
         " ms: performance.now() - begun };"
@@ -172,6 +178,14 @@ def test_a_clip_finds_its_moment_and_plays_it(page: Any, site: Site) -> None:
     assert 7 <= place["wanted"] <= 9
     assert abs(place["at"] - place["wanted"]) < 0.3, place
     assert page.locator(".vx-timeline .vx-line").count() >= 2
+    page.evaluate("document.getElementById('vx-player').play()")
+    page.wait_for_function(
+        "() => { const player = document.getElementById('vx-player'), query = document.getElementById('vx-asked');"
+        " const ahead = player.currentTime - query.currentTime - Number(player.dataset.queryOffset);"
+        " return query.muted && !query.paused && Math.abs(ahead) < 0.3; }"
+    )
+    page.uncheck("#vx-step")
+    page.wait_for_function("document.getElementById('vx-asked').paused")
 
 
 def test_a_sound_finds_its_recording(page: Any, site: Site) -> None:
@@ -243,6 +257,14 @@ def test_wrong_uploads_are_answered_in_words(page: Any, site: Site, name: str, w
     search_clip(page, site.folder / "drums.mp4")
 
 
+def test_an_upload_that_is_too_large_is_not_sent(page: Any, site: Site) -> None:
+    """A file above the limit is refused in words with both sizes before it is sent, and the page lives on."""
+    page.set_input_files("#vx-clip input[type=file]", site.folder / "huge.mp4")
+    words = page.wait_for_selector("#vx-say").inner_text()
+    assert "501 MB" in words and "500 MB" in words
+    search_clip(page, site.folder / "drums.mp4")
+
+
 def test_more_hide_basket_and_download(page: Any, site: Site) -> None:
     """Moments are collected, noted and downloaded; a hidden video is gone; more like a moment searches again."""
     search_clip(page, site.folder / "drums.mp4")
@@ -250,8 +272,6 @@ def test_more_hide_basket_and_download(page: Any, site: Site) -> None:
     page.wait_for_selector(".vx-card >> nth=0 >> text=In basket")
     page.get_by_role("tab", name="Basket").click()
     page.fill(".vx-note-field", "the best drums")
-    page.press(".vx-note-field", "Tab")
-    page.wait_for_timeout(1000)
     document = json.loads(export(page, "Results for visxp export").read_text())
     assert document["moments"][0]["note"] == "the best drums"
     assert document["moments"][0]["path"] == "evening-rain-then-drums.mp4"
@@ -315,6 +335,9 @@ def test_what_browsers_cannot_play_is_shown_as_a_copy(page: Any, site: Site) -> 
     assert abs(place["at"] - place["wanted"]) < 0.3, place
     assert "/media/proxy/" in page.get_attribute("#vx-player", "src")
     assert "a small copy" in page.inner_text("#vx-watch")
+    assert page.inner_text(".vx-card h3 >> nth=0") == printable(OLD) and page.title() == "VisXP search"
+    page.get_by_role("tab", name="Manage").click()
+    page.wait_for_selector(".vx-table tr:has-text('onerror=')")
 
 
 def test_the_tree_is_descended_to_a_moment(page: Any) -> None:
@@ -350,6 +373,13 @@ def test_the_map_shows_plays_and_opens(page: Any) -> None:
     page.mouse.up()
     assert page.get_attribute(".vx-leaf >> nth=0", "transform") != place
     page.click("[data-zoom='0']")
+    page.focus(".vx-map")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".vx-meant").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#vx-player")
+    page.click("[data-act=close]")
+    page.wait_for_selector("#vx-player", state="detached")
     page.click(".vx-leaf circle >> nth=0", force=True)
     page.wait_for_selector("#vx-player")
     page.click("[data-act=close]")
@@ -400,10 +430,30 @@ def test_names_hold_after_a_restart(folder: Path, browser: Any) -> None:
         page.wait_for_selector("h3:has-text('my own name')")
 
 
+def step_to(page: Any, what: str, *, key: str = "Tab") -> None:
+    """Press a key until something is focused, which must be seen.
+
+    Args:
+        page: the page.
+        what: JavaScript about `at`, what is focused.
+        key: `Tab` or `Shift+Tab`.
+    """
+    for _ in range(200):
+        page.keyboard.press(key)
+        if page.evaluate(f"(() => {{ const at = document.activeElement; return {what}; }})()"):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+    raise AssertionError(f"{what} is not reached with {key}")
+
+
 def test_the_keyboard_is_enough(page: Any, site: Site) -> None:
-    """Arrows move between moments, Enter plays, b collects, Escape closes."""
-    search_clip(page, site.folder / "drums.mp4")
-    page.focus(".vx-card >> nth=0")
+    """Without a mouse: Find, a result, the player, the basket, an export; what is focused can be seen all the way."""
+    page.set_input_files("#vx-clip input[type=file]", site.folder / "drums.mp4")
+    page.wait_for_selector("#vx-clip video")
+    step_to(page, "at.id === 'vx-find'")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".vx-card")
+    step_to(page, "at.matches('.vx-card')")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.dataset.value") == "1"
     page.keyboard.press("b")
@@ -412,6 +462,15 @@ def test_the_keyboard_is_enough(page: Any, site: Site) -> None:
     page.wait_for_selector("#vx-player")
     page.keyboard.press("Escape")
     page.wait_for_selector("#vx-player", state="detached")
+    step_to(page, "at.role === 'tab' && at.innerText.includes('Basket')", key="Shift+Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".vx-row")
+    step_to(page, "at.matches('.vx-note-field')")
+    page.keyboard.type("by keyboard")
+    step_to(page, "at.id === 'vx-export'")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert "BY KEYBOARD" in Path(download.value.path()).read_text().upper()
 
 
 def test_two_visitors_do_not_meet(site: Site, browser: Any) -> None:

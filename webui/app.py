@@ -11,11 +11,10 @@ from webui.page_answers import Answers
 from webui.page_basket import basket_html, build_basket
 from webui.page_browse import build_browse, show
 from webui.page_find import build_find
-from webui.page_manage import build_manage, card_text, manage_html
+from webui.page_manage import build_manage, card_text, job_now, manage_html
 from webui.page_visits import connect_visits
 from webui.parts import ACTS, PRIVATE, QUICK, Site, worded
 from webui.views import status_view
-from webui.views_manage import job_view
 
 HERE = Path(__file__).parent
 HELP = """
@@ -23,19 +22,22 @@ HELP = """
 
 Arrow keys move between results, **Enter** plays one, **m** more like it, **n** not like it, **b** into the basket,
 **h** hides its video, **Esc** closes the player. On the timeline of a video arrow keys move the span, with Shift its
-end; on the map of clusters they move the map, **+** and **-** change its size.
+end; on the map of clusters they move the map, **Enter** plays and **o** opens what is in its middle, **+** and **-**
+change its size.
 
 ### Rounds
 
-**More** searches anew with a moment of the archive. **Also like this** and **Not like this** keep the search and add an
-example to it; each can be taken away again, and **Back** returns to the search before.
+**More** searches anew with a moment of the archive. **Also like this** and **Not like this** keep the search and add
+an example to it; each can be taken away again, and **Back** returns to the search before. What resembles an example
+of **Not like this** loses as much as it resembles it; where that leaves nothing, the nearest is shown and said so.
 
 ### What the numbers mean
 
-The **score** is the mean similarity (cosine, at most 1) of the query's seconds with the moment. *Closer than 99 % of
-seconds* says how many of 512 random seconds of this archive resemble the query less. **Picture** and **Sound** are the
-two parts of it; *none* means that there is nothing to compare, not that it is unlike. What an archive of this size
-would give by chance is left out unless **Weak matches too** is ticked.
+The **score** is the mean similarity (cosine, at most 1) of the query's seconds with the moment. *Closer than 99 %*
+says how many of the random seconds that this search compared with resemble the query less. **Picture** and **Sound**
+are the two parts of it; *none* means that there is nothing to compare, not that it is unlike. Moments stand in the
+order of how much they stand out in this archive, so a common sight with a high score may come after a rare one with a
+lower score. What an archive of this size would give by chance is left out unless **Weak matches too** is ticked.
 
 ### From programs
 
@@ -87,9 +89,12 @@ def theme() -> gr.themes.Base:
     )
 
 
-def page_head() -> str:
-    """What goes into the page's head: our scripts."""
-    return "".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in ("page.js", "map.js"))
+def page_head(*, max_bytes: int) -> str:
+    """What goes into the page's head: our scripts, and the size from which they refuse a file."""
+    limit = f"<script>window.vxMaxBytes = {max_bytes};</script>"
+    return limit + "".join(
+        f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in ("page.js", "map.js")
+    )
 
 
 def page_css() -> str:
@@ -137,7 +142,8 @@ def build_app(site: Site) -> gr.Blocks:
             **QUICK,
         ).success(worded(lambda: card_text(site)), None, [manage.card, manage.report], **PRIVATE)
         timer = gr.Timer(2.0)
-        timer.tick(worded(lambda: (_status(site), job_view(site.adder.view()))), None, [status, manage.job], **QUICK)
+        watched = [status, manage.job] + ([] if manage.cancel is None else [manage.cancel])
+        timer.tick(worded(lambda: (_status(site), *job_now(site))[: len(watched)]), None, watched, **QUICK)
         endpoints = {
             **make_endpoints(site.archive, site.clusters, site.uploads),
             **make_cluster_endpoints(site.clusters, read_only=site.read_only),

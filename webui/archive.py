@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from visxp_search.api import Index, IndexFacts, collect_facts
 from visxp_search.errors import VisxpError
@@ -15,6 +16,10 @@ log = logging.getLogger(__name__)
 LOADING, READY, BROKEN = "loading", "ready", "broken"
 FACTS_SECONDS = 20.0
 """Age up to which counts are shown again; counting goes through the whole ledger."""
+
+
+MOVED = "The folder of the index is gone; this page still shows what it had. Start visxp ui anew."
+REPLACED = "The index was replaced by another; this page still shows the one before. Start visxp ui anew."
 
 
 class NotReadyError(VisxpError):
@@ -44,6 +49,7 @@ class Archive:
         self._readiness = Readiness(LOADING, "The encoders are loading; searching by a file takes a few more seconds.")
         self._done = threading.Event()
         self._facts: tuple[float, IndexFacts] | None = None
+        self._opened = None if store is None else identity_of(store.location)
 
     def start(self) -> None:
         """Load in the background."""
@@ -59,6 +65,8 @@ class Archive:
             self._readiness = Readiness(BROKEN, "The encoders could not be loaded; the terminal of visxp ui says why.")
             raise
         else:
+            if self._store is None:
+                self._opened = identity_of(index.store.location)
             self._index, self._store = index, index.store
             self._readiness = Readiness(READY, "")
         finally:
@@ -71,7 +79,11 @@ class Archive:
 
     @property
     def readiness(self) -> Readiness:
-        """How far the start is."""
+        """How far the start is, and whether what was opened is still there."""
+        if self._store is not None and self._opened is not None:
+            now = identity_of(self._store.location)
+            if now != self._opened:
+                return Readiness(BROKEN, MOVED if now is None else REPLACED)
         return self._readiness
 
     @property
@@ -111,3 +123,12 @@ class Archive:
         self._done.wait(60)
         if self._store is not None:
             self._store.close()
+
+
+def identity_of(location: str) -> tuple[int, int] | None:
+    """What tells an index in a directory from another that is put in its place; None for a served or missing one."""
+    try:
+        status = (Path(location) / "index.json").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -52,8 +52,9 @@ def make_endpoints(archive: Archive, clusters: Clusters, uploads: Uploads) -> Ma
     def answer(form: Form) -> dict[str, Any]:
         return results_document(find(archive, clusters, form, uploads))
 
-    def where(files: str, nodes: list[str] | None, weak: bool) -> dict[str, Any]:
-        return {"narrow": Narrow(files=files, nodes=tuple(nodes or ())), "weak": weak}
+    def shared(top: int, per_video: int, files: str, nodes: list[str] | None, weak: bool) -> dict[str, Any]:
+        narrow = Narrow(files=files, nodes=tuple(nodes or ()))
+        return {"top": top, "per_video": per_video, "narrow": narrow, "weak": weak}
 
     def search_clip(
         clip: dict[str, Any],
@@ -69,21 +70,9 @@ def make_endpoints(archive: Archive, clusters: Clusters, uploads: Uploads) -> Ma
         weak: bool = False,
     ) -> dict[str, Any]:
         """Moments like an uploaded clip of a video, or like [start, end) of it."""
-        return answer(
-            Form(
-                CLIP,
-                _path(clip),
-                "",
-                start,
-                end,
-                by,
-                audio_weight,
-                mode=mode,
-                top=top,
-                per_video=per_video,
-                **where(files, nodes, weak),
-            )
-        )
+        how: dict[str, Any] = {"by": by, "audio_weight": audio_weight, "mode": mode}
+        options = shared(top, per_video, files, nodes, weak)
+        return answer(Form(CLIP, _path(clip), start=start, end=end, **how, **options))
 
     def search_sound(
         sound: dict[str, Any],
@@ -98,20 +87,8 @@ def make_endpoints(archive: Archive, clusters: Clusters, uploads: Uploads) -> Ma
         weak: bool = False,
     ) -> dict[str, Any]:
         """Moments that sound like an uploaded file or, with cross, whose pictures go with it."""
-        return answer(
-            Form(
-                SOUND,
-                _path(sound),
-                "",
-                start,
-                end,
-                cross=cross,
-                mode=mode,
-                top=top,
-                per_video=per_video,
-                **where(files, nodes, weak),
-            )
-        )
+        options = shared(top, per_video, files, nodes, weak)
+        return answer(Form(SOUND, _path(sound), start=start, end=end, cross=cross, mode=mode, **options))
 
     def search_still(
         still: dict[str, Any],
@@ -122,7 +99,7 @@ def make_endpoints(archive: Archive, clusters: Clusters, uploads: Uploads) -> Ma
         weak: bool = False,
     ) -> dict[str, Any]:
         """Moments that look like an uploaded picture."""
-        return answer(Form(STILL, _path(still), top=top, per_video=per_video, **where(files, nodes, weak)))
+        return answer(Form(STILL, _path(still), **shared(top, per_video, files, nodes, weak)))
 
     def search_moment(
         video: str,
@@ -138,21 +115,9 @@ def make_endpoints(archive: Archive, clusters: Clusters, uploads: Uploads) -> Ma
         weak: bool = False,
     ) -> dict[str, Any]:
         """Moments like [start, end) of an indexed video, given by id or by name."""
-        return answer(
-            Form(
-                INDEXED,
-                None,
-                video,
-                f"{start}",
-                f"{end}",
-                by,
-                audio_weight,
-                mode=mode,
-                top=top,
-                per_video=per_video,
-                **where(files, nodes, weak),
-            )
-        )
+        how: dict[str, Any] = {"by": by, "audio_weight": audio_weight, "mode": mode}
+        options = shared(top, per_video, files, nodes, weak)
+        return answer(Form(INDEXED, None, video, f"{start}", f"{end}", **how, **options))
 
     def facts() -> dict[str, Any]:
         """What the index holds."""

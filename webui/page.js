@@ -79,6 +79,41 @@
     if (event.target.id === 'vx-step' && player) keepStep(player, true);
   });
 
+  /* A note is stored when its field is left, which may be by the click on Export: that waits for it. */
+  let noted = -Infinity;
+  document.addEventListener('change', (event) => { if (event.target.matches('.vx-note-field')) noted = performance.now(); }, true);
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest && event.target.closest('#vx-export');
+    if (!button || performance.now() - noted > 1000) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    noted = -Infinity;
+    setTimeout(() => button.click(), 1000);
+  }, true);
+
+  /* A file that is too large is refused before it is sent, in words; the server refuses it too. */
+  function refuseLarge(event, files) {
+    const large = [...(files || [])].find((file) => file.size > window.vxMaxBytes);
+    if (!large) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (event.type === 'change') event.target.value = '';
+    const size = (bytes) => `${Math.ceil(bytes / 1e6).toLocaleString()} MB`;
+    say(`${large.name} has ${size(large.size)}; this page takes up to ${size(window.vxMaxBytes)}. Cut out the part you mean.`);
+  }
+  function say(words) {
+    const before = document.getElementById('vx-say');
+    if (before) before.remove();
+    const box = document.createElement('div');
+    box.id = 'vx-say';
+    box.setAttribute('role', 'alert');
+    box.textContent = words;
+    document.body.append(box);
+    setTimeout(() => box.remove(), 12000);
+  }
+  document.addEventListener('change', (event) => { if (event.target.type === 'file') refuseLarge(event, event.target.files); }, true);
+  document.addEventListener('drop', (event) => refuseLarge(event, event.dataTransfer && event.dataTransfer.files), true);
+
   /* A finished export is fetched once, without another click. */
   const fetched = new Set();
   new MutationObserver(() => document.querySelectorAll('a[data-fetch]').forEach((link) => {

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -24,6 +25,7 @@ class ManageParts:
     card: gr.Markdown
     report: gr.HTML
     job: gr.HTML
+    cancel: gr.Button | None
     text: gr.Textbox
     only: gr.Dropdown
     page: gr.State
@@ -33,6 +35,7 @@ def build_manage(site: Site) -> ManageParts:
     """The components of the tab and their events; on a read-only site those that change something do not exist."""
     facts = gr.HTML("", elem_id="vx-facts")
     job = gr.HTML("", elem_id="vx-job")
+    cancel = None
     if not site.read_only:
         with gr.Row(equal_height=True, elem_id="vx-add-row"):
             folder = gr.Dropdown(
@@ -52,11 +55,11 @@ def build_manage(site: Site) -> ManageParts:
             add = gr.Button(
                 "Add", variant="primary", scale=0, min_width=110, interactive=bool(site.roots), elem_id="vx-add"
             )
-            cancel = gr.Button("Cancel", size="md", scale=0, min_width=90, elem_id="vx-cancel")
+            cancel = gr.Button("Cancel", size="md", scale=0, min_width=90, interactive=False, elem_id="vx-cancel")
         gr.HTML(
             '<p class="vx-hint">Searching goes on while videos are added here. An index in a directory is held by this '
-            "page alone: <code>visxp index add</code> beside it says so and waits; for both at once, serve the index "
-            "from a Qdrant server.</p>"
+            "page alone: <code>visxp index add</code> beside it says who holds it, and ends. To do both at once, serve "
+            "the index from a Qdrant server.</p>"
         )
     with gr.Row(equal_height=True):
         text = gr.Textbox(label="Name", placeholder="part of a name", scale=3, elem_id="vx-filter")
@@ -71,7 +74,7 @@ def build_manage(site: Site) -> ManageParts:
     with gr.Accordion("The checkpoint, and how well it does", open=False, elem_id="vx-card"):
         report = gr.HTML("")
         card = gr.Markdown("", elem_id="vx-card-text")
-    parts = ManageParts(facts, table, card, report, job, text, only, page)
+    parts = ManageParts(facts, table, card, report, job, cancel, text, only, page)
 
     def turn(step: int, wanted: str, status: str, shown: int) -> tuple[int, str]:
         records = videos.list_videos(site.archive.store, text=wanted, status=status)
@@ -84,30 +87,30 @@ def build_manage(site: Site) -> ManageParts:
     gr.on([text.input, only.change], worded(filtered), [text, only], [page, table], **QUICK)
     earlier.click(worded(functools.partial(turn, -1)), [text, only, page], [page, table], **QUICK)
     later.click(worded(functools.partial(turn, 1)), [text, only, page], [page, table], **QUICK)
-    if site.read_only:
+    if cancel is None:
         return parts
 
-    def add_folder(chosen: str | None) -> str:
+    def add_folder(chosen: str | None) -> tuple[str, Any]:
         if not chosen:
             raise UsageError("choose a folder first")
         site.adder.enqueue(str(chosen), [site.roots.resolve(str(chosen))])
-        return job_view(site.adder.view())
+        return job_now(site)
 
-    def retry(event: gr.EventData) -> str:
+    def retry(event: gr.EventData) -> tuple[str, Any]:
         record = find_video(site.archive.store, str(event.value))
         site.adder.enqueue(videos.display_name(record), [Path(path) for path in record.paths])
-        return job_view(site.adder.view())
+        return job_now(site)
 
-    def retry_all() -> str:
+    def retry_all() -> tuple[str, Any]:
         failed = videos.list_videos(site.archive.store, status=FAILED)
         if not failed:
             raise UsageError("no video has failed")
         site.adder.enqueue(f"{len(failed)} failed again", [Path(path) for r in failed for path in r.paths])
-        return job_view(site.adder.view())
+        return job_now(site)
 
-    def cancel_job() -> str:
+    def cancel_job() -> tuple[str, Any]:
         site.adder.cancel()
-        return job_view(site.adder.view())
+        return job_now(site)
 
     def confirm(wanted: str, status: str, shown: int, event: gr.EventData) -> str:
         records = videos.list_videos(site.archive.store, text=wanted, status=status)
@@ -117,14 +120,19 @@ def build_manage(site: Site) -> ManageParts:
         videos.remove_video(site.archive, site.adder, str(event.value))
         return manage_html(site, wanted, status, shown)
 
-    add.click(worded(add_folder), folder, job, **QUICK)
-    cancel.click(worded(cancel_job), None, job, **QUICK)
-    table.retry(worded(retry), None, job, **QUICK)
-    table.again(worded(retry_all), None, job, **QUICK)
+    add.click(worded(add_folder), folder, [job, cancel], **QUICK)
+    cancel.click(worded(cancel_job), None, [job, cancel], **QUICK)
+    table.retry(worded(retry), None, [job, cancel], **QUICK)
+    table.again(worded(retry_all), None, [job, cancel], **QUICK)
     table.confirm(worded(confirm), [text, only, page], table, **QUICK)
     table.keep(worded(functools.partial(turn, 0)), [text, only, page], [page, table], **QUICK)
     table.remove(worded(remove), [text, only, page], [facts, table], **QUICK)
     return parts
+
+
+def job_now(site: Site) -> tuple[str, Any]:
+    """What is being added, and whether there is anything to cancel."""
+    return job_view(site.adder.view()), gr.update(interactive=site.adder.is_busy)
 
 
 def card_text(site: Site) -> tuple[str, str]:

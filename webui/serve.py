@@ -153,7 +153,7 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
         enable_monitoring=False,
         theme=theme(),
         css=page_css(),
-        head=page_head(),
+        head=page_head(max_bytes=site.uploads.max_bytes),
         blocked_paths=["/proc", "/sys", "/dev", "/etc"],
     )
     return Guard(
