@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from tests.conftest import RATE
 from visxp_search import cluster_edit
@@ -101,7 +102,7 @@ def test_sizes_are_those_wanted(store: Store) -> None:
 
 
 def test_new_seconds_are_labelled_at_once_and_like_old_ones(store: Store) -> None:
-    """A new second gets the label that the same second had in the fit; without a fit nothing is added."""
+    """A new second gets the label that the same second had in the fit, also one without picture and sound."""
     points, _ = seconds_of_kinds(300)
     assert label_points(points[:3], None) == points[:3]
     clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
@@ -109,7 +110,7 @@ def test_new_seconds_are_labelled_at_once_and_like_old_ones(store: Store) -> Non
     for point in label_points(points[:40], clustering):
         assert point.payload["cluster"] == labels[point.video_id, point.second][0]
     bare = SecondPoint("v9", 0, {}, make_payload(video_id="v9", second=0, has_audio=False, flags=[], checkpoint="c1"))
-    assert "cluster" not in label_points([bare], clustering)[0].payload
+    assert label_points([bare], clustering)[0].payload["cluster"] in clustering.book.clusters()
 
 
 def test_a_fit_cut_short_is_completed_to_the_same_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,17 +376,32 @@ def test_words_say_what_is_missing(store: Store) -> None:
     assert summarise(alike, {}).startswith("same sound, different pictures;")
 
 
-def test_auto_finds_how_many_kinds_there_are() -> None:
-    """The silhouette of seconds that were not fitted to is best at the planted number of kinds."""
-    import torch
-
-    rng = np.random.default_rng(0)
-    centres = np.linalg.qr(rng.normal(size=(16, 16)))[0][:8]
-    rows = centres[rng.choice(8, 1200)] + 0.05 * rng.normal(size=(1200, 16))
+@pytest.mark.parametrize("n_kinds", [6, 12, 24])
+def test_auto_finds_how_many_kinds_there_are(n_kinds: int) -> None:
+    """Kinds of unequal sizes, in families, are found in their number, and neither end of the curve is taken."""
+    rng = np.random.default_rng(1)
+    families = np.repeat(rng.normal(size=(-(-n_kinds // 4), 32)), 4, axis=0)[:n_kinds]
+    centres = families + rng.normal(size=(n_kinds, 32))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    shares = rng.uniform(0.5, 1.5, n_kinds)
+    kinds = rng.choice(n_kinds, 1000, p=shares / shares.sum())
+    rows = centres[kinds] + 0.12 * rng.normal(size=(1000, 32))
     sample = torch.nn.functional.normalize(torch.from_numpy(rows).float(), dim=1)
-    best, curve = choose_n_clusters(sample, seed=0, progress=lambda step, done, total: None)
-    assert best == 8
-    assert len(curve) > 5
+    stretches = torch.arange(250).repeat_interleave(4)
+    best, curve = choose_n_clusters(sample, stretches, seed=0, progress=lambda step, done, total: None)
+    assert best == n_kinds
+    assert curve[0][0] < best < curve[-1][0]
+
+
+def test_near_copies_do_not_make_clusters() -> None:
+    """Stretches of near copies, which lie in all directions alike, are no kinds, however many there are."""
+    rng = np.random.default_rng(2)
+    rows = np.repeat(rng.normal(size=(120, 32)), 8, axis=0) + 0.05 * rng.normal(size=(960, 32))
+    sample = torch.nn.functional.normalize(torch.from_numpy(rows).float(), dim=1)
+    stretches = torch.arange(120).repeat_interleave(8)
+    best, curve = choose_n_clusters(sample, stretches, seed=0, progress=lambda step, done, total: None)
+    assert best <= 4
+    assert curve[-1][0] <= 16
 
 
 def test_wrong_wishes_are_refused(store: Store) -> None:

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from visxp_search.clusters import (
     assign_pseudo_labels,
     balance_labels,
+    confirmed_bits,
     find_offsets,
     gaussian_sizes,
     hard_assignment,
     mutual_information,
     near_scores,
-    simplified_silhouette,
     sinkhorn_plan,
     soft_assignment,
     spread_prototypes,
     uniform_sizes,
     update_prototypes,
+    whole_sizes,
 )
 
 
@@ -163,10 +164,27 @@ def test_first_prototypes_lie_in_different_groups() -> None:
     assert sorted(chosen.argmax(dim=1).tolist()) == list(range(6))
 
 
-def test_silhouette_is_one_on_a_prototype_and_zero_between_two() -> None:
-    """The simplified silhouette of a row on its prototype is 1, of one between two prototypes 0."""
-    values = simplified_silhouette(torch.tensor([[1.0, 0.2, 0.1], [0.5, 0.5, 0.0]]))
-    torch.testing.assert_close(values, torch.tensor([1.0, 0.0]))
+def test_confirmed_bits_are_those_shared_beyond_chance() -> None:
+    """Equal labels of four kinds share two bits, however they are called; unrelated ones none, finer ones no more."""
+    labels = torch.arange(4).repeat(500)
+    assert confirmed_bits(labels, 3 - labels) == pytest.approx(2, abs=0.02)
+    generator = torch.Generator().manual_seed(0)
+    other = torch.randint(40, (2000,), generator=generator)
+    assert confirmed_bits(labels, other) == pytest.approx(0, abs=0.02)
+    assert 1.7 < confirmed_bits(labels, 4 * other + labels) < 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(n_clusters=st.integers(1, 9), extra=st.integers(0, 500), seed=st.integers(0, 2**31))
+def test_whole_sizes_add_up(n_clusters: int, extra: int, seed: int) -> None:
+    """Rounded sizes sum to the rows, are at least one, and are off by less than one where no share is tiny."""
+    shares = gaussian_sizes(n_clusters, spread=0.8, seed=seed)
+    n_rows = n_clusters + extra
+    sizes = whole_sizes(shares, n_rows=n_rows)
+    assert int(sizes.sum()) == n_rows
+    assert int(sizes.min()) >= 1
+    if float(shares.min()) * n_rows >= 1:
+        assert float((sizes - shares * n_rows).abs().max()) < 1
 
 
 @pytest.mark.parametrize("n_near", [6, 30])

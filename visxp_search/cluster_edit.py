@@ -14,7 +14,6 @@ from visxp_search.cluster_book import (
     split_cluster,
 )
 from visxp_search.cluster_fit import LEAST_SAMPLE, fit_prototypes
-from visxp_search.cluster_model import make_features, stack_vectors
 from visxp_search.cluster_store import Clustering, apply_clustering, pages, write_clustering
 from visxp_search.errors import UsageError
 from visxp_search.store import Filter, Store
@@ -53,10 +52,9 @@ def split(store: Store, clustering: Clustering, cluster: int, *, parts: int = 2,
     if len(own) > 1:
         return _relabel(store, clustering, split_cluster(book, cluster, own[1:]))
     model = clustering.model
-    dims = {modality: len(mean) for modality, mean in model.means.items()}
     seconds = store.seconds(Filter(clusters=(cluster,)), with_vectors=model.modalities)
     points = next(pages(seconds, LEAST_SAMPLE), [])
-    features = make_features(stack_vectors(points, dims), model.means)
+    features = model.features(points)
     if len(np.unique(features, axis=0)) < parts:
         raise UsageError(f"cluster {cluster} has fewer than {parts} different seconds; it cannot be split so")
     prototypes, _, offsets = fit_prototypes(torch.from_numpy(features), parts, sizes="natural", seed=seed)

@@ -8,10 +8,12 @@ the stored points, the seed and the clusters before it.
 """
 
 import hashlib
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +26,15 @@ from visxp_search.cluster_store import PAGE, Clustering, FitFacts, apply_cluster
 from visxp_search.clusters import (
     NearScores,
     balance_labels,
+    confirmed_bits,
     gaussian_sizes,
     hard_assignment,
     mutual_information,
     near_scores,
-    simplified_silhouette,
     spread_prototypes,
     uniform_sizes,
     update_prototypes,
+    whole_sizes,
 )
 from visxp_search.errors import CollectionError, UsageError
 from visxp_search.hierarchy import cluster_hierarchy, widen_tree
@@ -43,6 +46,9 @@ MOST_SPOOLED = 2_000_000
 """Seconds that sizes are balanced on; at 2 x 256 numbers 2 GB of temporary disk. More are assigned, not balanced."""
 SAMPLE_PER_CLUSTER, LEAST_SAMPLE, MOST_SAMPLE = 100, 20_000, 150_000
 """Seconds that prototypes are fitted to, for each prototype, and at least and at most."""
+ABSENCE = 0.7
+"""What a missing modality counts beside one that is there: different pictures without sound are then alike by a third,
+different pictures with the same sound by a half."""
 SHARPNESS = 12.0
 """Of the assignment by cosine; a second that is 0.1 nearer to one prototype is 3 times as much its."""
 PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 8
@@ -55,7 +61,11 @@ BALANCE_ROUNDS = 6
 """How often, at most, the best clusters are looked for anew."""
 AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 AUTO_SECONDS_PER_CLUSTER = 12
-"""`auto` tries no K with fewer seconds a cluster."""
+"""`auto` tries no K with fewer seconds of one half a cluster."""
+HALVINGS = 3
+PATIENCE = 4
+STRETCH_SECONDS, FEWEST_STRETCHES = 10, 8
+"""Seconds of a video that stay together when `auto` halves an archive, unless it has fewer stretches than that."""
 
 Progress = Callable[[str, int, int], None]
 """Told a step's name, what is done of it, and of how much."""
@@ -66,7 +76,7 @@ class FitOptions:
     """How clusters are wanted.
 
     Attributes:
-        n_clusters: K; None finds it by the simplified silhouette, see `choose_n_clusters`.
+        n_clusters: K; None finds it by what two halves of the archive both tell, see `choose_n_clusters`.
         sizes: wanted sizes. `natural`: those that nearest prototypes give, so that no cluster takes what is another's
             to fill up; `tempered`: their square roots, so that common kinds get more clusters; `uniform`: all equal
             [asano2020]; `gaussian`: [asano2020b].
@@ -117,7 +127,7 @@ def fit_clusters(
     with tempfile.TemporaryFile(prefix="visxp-fit-") as file:
         spool = fill_spool(store, file, n_seconds, progress)
         if spool.n_rows < 2:
-            raise UsageError("fewer than two seconds have an embedding; index more videos first")
+            raise UsageError("fewer than two seconds are indexed; index more videos first")
         clustering, carried = _fit(spool, options, old, n_seconds, progress)
     return FitReport(_apply(store, clustering, n_seconds, progress), carried=carried)
 
@@ -135,10 +145,14 @@ def _fit(
     curve: tuple[tuple[int, float], ...] = ()
     start = None
     if again and old is not None:
-        start = torch.from_numpy(old.model.prototypes)
+        # Those of earlier releases have no numbers for what is missing.
+        wider = ((0, 0), (0, spool.width - old.model.prototypes.shape[1]))
+        start = torch.from_numpy(np.pad(old.model.prototypes, wider))
         n_clusters = len(start)
     elif options.n_clusters is None:
-        n_clusters, curve = choose_n_clusters(sample, seed=options.seed, progress=progress)
+        n_clusters, curve = choose_n_clusters(
+            sample, torch.from_numpy(spool.stretches[: len(sample)]), seed=options.seed, progress=progress
+        )
     else:
         n_clusters = options.n_clusters
     if n_clusters > len(sample):
@@ -158,8 +172,14 @@ def _fit(
         doublings=1,
     )
     stability = _stability(sample, prototypes, offsets, options) if options.check_stability else None
-    offsets, size_error = _balance(spool, prototypes, sizes, offsets, progress)
-    model = ClusterModel(means=spool.means, prototypes=prototypes.numpy(), offsets=offsets.numpy(), sharpness=SHARPNESS)
+    offsets, wanted, obtained = _balance(spool, prototypes, sizes, offsets, progress)
+    model = ClusterModel(
+        means=spool.means,
+        prototypes=prototypes.numpy(),
+        offsets=offsets.numpy(),
+        sharpness=SHARPNESS,
+        absence=ABSENCE,
+    )
     book, carried = _write_book(model, vectors, old, options.seed, progress)
     fit = FitFacts(
         fit_id=_fit_id(model, options),
@@ -167,9 +187,11 @@ def _fit(
         sizes=options.sizes,
         seed=options.seed,
         n_seconds=n_seconds,
-        size_error=round(size_error, 4),
+        size_error=round(_size_error(wanted, obtained), 4),
         curve=curve,
         stability=stability,
+        wanted=tuple(wanted.tolist()),
+        obtained=tuple(obtained.tolist()),
     )
     return Clustering(model, book, fit), carried
 
@@ -189,11 +211,7 @@ def fit_prototypes(
     Returns:
         Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's labels nearly have them.
     """
-    if start is None:
-        tries = [_plain_prototypes(sample, n_clusters, seed=seed + turn) for turn in range(_n_tries(n_clusters))]
-        prototypes = max(tries, key=lambda found: float((sample @ found.T).max(dim=1).values.mean()))
-    else:
-        prototypes = start
+    prototypes = _first_prototypes(sample, n_clusters, seed=seed) if start is None else start
     counts = torch.bincount((sample @ prototypes.T).argmax(dim=1), minlength=n_clusters)
     wanted = _wanted_sizes(counts, kind=sizes, seed=seed)
     offsets = torch.zeros(n_clusters, dtype=torch.float64)
@@ -230,6 +248,12 @@ def _n_tries(n_clusters: int) -> int:
     return max(1, min(8, 256 // n_clusters))
 
 
+def _first_prototypes(sample: Tensor, n_clusters: int, *, seed: int) -> Tensor:
+    """The prototypes (K, F) nearest to a sample (B, F) of several that began elsewhere."""
+    tries = [_plain_prototypes(sample, n_clusters, seed=seed + turn) for turn in range(_n_tries(n_clusters))]
+    return max(tries, key=lambda found: float((sample @ found.T).max(dim=1).values.mean()))
+
+
 def _plain_prototypes(sample: Tensor, n_clusters: int, *, seed: int) -> Tensor:
     """Spherical k-means from rows that lie far apart."""
     prototypes = spread_prototypes(sample, n_clusters, seed=seed)
@@ -264,42 +288,82 @@ def _refill(labels: Tensor, sample: Tensor, n_clusters: int) -> None:
         counts[largest] -= len(half)
 
 
-def choose_n_clusters(sample: Tensor, *, seed: int, progress: Progress) -> tuple[int, tuple[tuple[int, float], ...]]:
-    """The K whose prototypes, fitted to one half of a sample, have the best simplified silhouette on the other half.
+def choose_n_clusters(
+    sample: Tensor, stretches: Tensor, *, seed: int, progress: Progress
+) -> tuple[int, tuple[tuple[int, float], ...]]:
+    """The K whose clusters another half of the archive confirms, at the least price.
+
+    The sample is halved, so that seconds of one stretch of a video, which resemble each other anyway, are in one half;
+    K prototypes are fitted to each half, and both label all seconds. What both labellings tell in common beyond chance
+    are the *confirmed bits* of K clusters. A label of K clusters has log2 K bits, and half of those are the price: so
+    twice as many clusters must bring half a bit that is confirmed. (A silhouette is as good for any K on real
+    archives, whose seconds come in near copies.)
 
     Args:
         sample: (B, F) features of norm 1.
-        seed: of the fits.
+        stretches: (B,) int64, equal for seconds of one stretch of a video.
+        seed: of the fits and the halves.
         progress: told after each K.
 
     Returns:
-        K, and the curve (K, mean silhouette in [0, 1]).
+        K, and the curve (K, mean over halvings of confirmed bits - log2(K) / 2); it ends where `PATIENCE` K in a row
+        were no better than the best before.
     """
-    half, other = sample[: len(sample) // 2], sample[len(sample) // 2 :]
-    grid = [k for k in AUTO_CLUSTERS if k * AUTO_SECONDS_PER_CLUSTER <= len(half)] or [2]
-    curve = []
+    names, numbers = torch.unique(stretches, return_inverse=True)
+    if len(names) < FEWEST_STRETCHES:
+        names = numbers = torch.arange(len(sample))
+    generator = torch.Generator().manual_seed(seed)
+    halves = [torch.randperm(len(names), generator=generator)[numbers] < len(names) // 2 for _ in range(HALVINGS)]
+    smaller = min(min(int(half.sum()), int((~half).sum())) for half in halves)
+    grid = [k for k in AUTO_CLUSTERS if k * AUTO_SECONDS_PER_CLUSTER <= smaller] or [2]
+    curve: list[tuple[int, float]] = []
     for done, k in enumerate(grid):
         progress("choose K", done, len(grid))
-        prototypes, _, _ = fit_prototypes(half, min(k, len(half)), sizes="natural", seed=seed)
-        curve.append((k, round(float(simplified_silhouette(other @ prototypes.T).mean()), 4)))
+        bits = [_confirmed(sample, half, min(k, smaller), seed=seed) for half in halves]
+        curve.append((k, round(sum(bits) / len(bits) - math.log2(k) / 2, 4)))
+        if len(curve) - 1 - _best(curve) >= PATIENCE:
+            break
     progress("choose K", len(grid), len(grid))
-    return max(curve, key=lambda point: (point[1], -point[0]))[0], tuple(curve)
+    return curve[_best(curve)][0], tuple(curve)
+
+
+def _confirmed(sample: Tensor, half: Tensor, n_clusters: int, *, seed: int) -> float:
+    """Confirmed bits of the labels of a sample (B, F) by fits to one half (B,) of it and to the other."""
+    first, second = (
+        (sample @ _first_prototypes(sample[part], n_clusters, seed=seed + 100 * turn).T).argmax(dim=1)
+        for turn, part in enumerate((half, ~half))
+    )
+    return confirmed_bits(first, second, seed=seed)
+
+
+def _best(curve: list[tuple[int, float]]) -> int:
+    """Where the curve is highest; the first of equal ones."""
+    return max(range(len(curve)), key=lambda at: (curve[at][1], -at))
 
 
 class Spool:
-    """The vectors of seconds in a temporary file, read block by block.
+    """The vectors of seconds in a temporary file, with room for their features, read block by block.
 
     Args:
         file: open for reading and writing; of float16 rows.
         n_rows: number of rows.
         means: modality -> (D,) mean.
+        stretches: (n,) int64 of the first rows: equal numbers for seconds of one stretch of a video.
     """
 
-    def __init__(self, file: IO[bytes], *, n_rows: int, means: dict[str, FloatArray]) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        *,
+        n_rows: int,
+        means: dict[str, FloatArray],
+        stretches: npt.NDArray[np.int64],
+    ) -> None:
         self.file = file
         self.n_rows = n_rows
         self.means = means
-        self.width = sum(len(mean) for mean in means.values())
+        self.stretches = stretches
+        self.width = _width({name: len(mean) for name, mean in means.items()})
 
     def blocks(self, size: int = PAGE) -> Iterator[FloatArray]:
         """All rows as (n, F) float32, n <= size."""
@@ -314,7 +378,7 @@ class Spool:
         """Replace vectors by features, see `cluster_model.make_features`."""
         for at, block in enumerate(self.blocks()):
             self.file.seek(at * PAGE * self.width * 2)
-            self.file.write(make_features(block, self.means).astype(np.float16).tobytes())
+            self.file.write(make_features(block, self.means, absence=ABSENCE).astype(np.float16).tobytes())
 
     def _read(self, start: int, n_rows: int) -> FloatArray:
         self.file.seek(start * self.width * 2)
@@ -323,29 +387,37 @@ class Spool:
 
 
 def fill_spool(store: Store, file: IO[bytes], n_seconds: int, progress: Progress) -> Spool:
-    """Read the seconds that have a vector, at most `MOST_SPOOLED` of them, and their mean embeddings."""
+    """Read the seconds, at most `MOST_SPOOLED` of them, and their mean embeddings."""
     dims = {name: store.info.dims[name] for name in MODALITIES if name in store.info.dims}
     sums = np.zeros(sum(dims.values()))
     counts = dict.fromkeys(dims, 0)
-    n_rows = n_read = 0
+    room = ((0, 0), (0, _width(dims) - len(sums)))
+    n_rows = 0
+    stretches: list[int] = []
     total = min(n_seconds, MOST_SPOOLED)
     for points in pages(store.seconds(with_vectors=tuple(dims), page=PAGE)):
-        points = points[: MOST_SPOOLED - n_read]
-        n_read += len(points)
-        vectors = stack_vectors([point for point in points if any(name in point.vectors for name in dims)], dims)
-        file.write(vectors.astype(np.float16).tobytes())
+        points = points[: MOST_SPOOLED - n_rows]
+        vectors = stack_vectors(points, dims)
+        file.write(np.pad(vectors, room).astype(np.float16).tobytes())
         sums += vectors.sum(axis=0, dtype=np.float64)
         for name in dims:
             counts[name] += sum(name in point.vectors for point in points)
-        n_rows += len(vectors)
-        progress("read seconds", n_read, total)
-        if n_read >= MOST_SPOOLED:
+        if n_rows < MOST_SAMPLE:
+            stretches += [crc32(f"{p.video_id}/{p.second // STRETCH_SECONDS}".encode()) for p in points]
+        n_rows += len(points)
+        progress("read seconds", n_rows, total)
+        if n_rows >= MOST_SPOOLED:
             break
     means, start = {}, 0
     for name, dim in dims.items():
         means[name] = (sums[start : start + dim] / max(counts[name], 1)).astype(np.float32)
         start += dim
-    return Spool(file, n_rows=n_rows, means=means)
+    return Spool(file, n_rows=n_rows, means=means, stretches=np.array(stretches, dtype=np.int64))
+
+
+def _width(dims: Mapping[str, int]) -> int:
+    """Numbers of a second's features, see `cluster_model.make_features`."""
+    return sum(dims.values()) + len(dims)
 
 
 def build_tree(prototypes: Tensor, clusters: list[int], *, seed: int) -> dict[str, tuple[str, ...]]:
@@ -387,7 +459,7 @@ def _write_book(
         progress("build the hierarchy", 1, 1)
         return ClusterBook(rows=book.rows, tree=tree, next_cluster=n_rows, next_branch=len(tree)), 0
     old_clusters = _clusters_of(old.model, old.book, vectors)
-    new_rows, _ = model.assign(make_features(vectors, model.means))
+    new_rows, _ = model.assign(make_features(vectors, model.means, absence=model.absence))
     book = carry_rows(old.book, old_clusters, new_rows, n_rows)
     tree = build_tree(cluster_prototypes(model, book), book.clusters(), seed=seed)
     carried = len(set(book.rows) & set(old.book.rows))
@@ -397,50 +469,55 @@ def _write_book(
 
 
 def _clusters_of(model: ClusterModel, book: ClusterBook, vectors: FloatArray) -> npt.NDArray[np.int64]:
-    rows, _ = model.assign(make_features(vectors, model.means))
+    rows, _ = model.assign(make_features(vectors, model.means, absence=model.absence))
     return np.where(rows >= 0, np.array(book.rows)[rows], -1)
 
 
 def _balance(
     spool: Spool, prototypes: Tensor, sizes: Tensor, offsets: Tensor, progress: Progress
-) -> tuple[Tensor, float]:
-    """Offsets for all spooled seconds, beginning with those of the sample; and the largest deviation that is left.
-
-    One second too many or too few is none: sizes are not whole numbers.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets for all spooled seconds, beginning with those of the sample; sizes wanted and obtained, (K,) int64 each.
 
     A round reads the spool once: it counts sizes under the offsets so far, and keeps the best clusters of each second
     in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found.
     """
-    best, best_error = offsets, float("inf")
+    wanted = whole_sizes(sizes, n_rows=spool.n_rows)
+    shares = wanted.double() / spool.n_rows
+    best, obtained, best_error = offsets, wanted, float("inf")
     for done in range(BALANCE_ROUNDS):
         counts, near = _read_near(spool, prototypes, offsets, progress, done=done)
-        wanted = counts.sum() * sizes
-        error = float((((counts - wanted).abs() - 1).clamp(min=0) / wanted).max())
+        error = _size_error(wanted, counts)
         if error < best_error:
-            best, best_error = offsets, error
+            best, obtained, best_error = offsets, counts, error
         if error <= SIZE_TOLERANCE or done == BALANCE_ROUNDS - 1:
             break
         offsets = balance_labels(
             lambda near=near: (NearScores(part.values, part.clusters.long()) for part in near),
-            cluster_sizes=sizes,
+            cluster_sizes=shares,
             sharpness=8 * SHARPNESS,
             start=offsets,
             tolerance=SIZE_TOLERANCE / 2,
+            slack=0.5,
             passes=25,
             doublings=3,
         )
     progress("balance sizes", 1, 1)
-    return best, best_error
+    return best, wanted, obtained
+
+
+def _size_error(wanted: Tensor, obtained: Tensor) -> float:
+    """The largest relative deviation of sizes (K,) from those wanted."""
+    return float(((obtained - wanted).abs() / wanted).max())
 
 
 def _read_near(
     spool: "Spool", prototypes: Tensor, offsets: Tensor, progress: Progress, *, done: int
 ) -> tuple[Tensor, list[NearScores]]:
     """Sizes (K,) under offsets, and blocks of the best clusters of all spooled seconds."""
-    counts, blocks, n_rows = torch.zeros(len(offsets), dtype=torch.float64), [], 0
+    counts, blocks, n_rows = torch.zeros(len(offsets), dtype=torch.int64), [], 0
     for block in spool.blocks():
         near = near_scores(torch.from_numpy(block) @ prototypes.T, offsets=offsets, n_near=N_NEAR)
-        counts += torch.bincount(near.clusters[:, 0], minlength=len(counts)).to(counts)
+        counts += torch.bincount(near.clusters[:, 0], minlength=len(counts))
         blocks.append(NearScores(near.values, near.clusters.to(torch.int16)))
         n_rows += len(block)
         progress("balance sizes", done * spool.n_rows + n_rows, BALANCE_ROUNDS * spool.n_rows)

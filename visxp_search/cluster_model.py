@@ -1,9 +1,10 @@
 """The fitted clusters of an archive: what a second is compared by, and which cluster it belongs to.
 
 A second is compared by its picture and its sound together: of each modality's embedding the archive's mean is
-subtracted and the rest scaled to norm 1; the two are put side by side and scaled to norm 1. A missing modality is zeros
-there, so that silent pictures are nearer to each other than to the same pictures with sound. The `joint` vector is not
-used: it keeps what picture and sound have in common, and clusters are wanted that differ in one of them.
+subtracted and the rest scaled to norm 1; the two are put side by side and scaled to norm 1. That a modality is missing
+says something too: it is zeros there, and a number of its own behind them, the same for all seconds that miss it, so
+that silence is like silence whatever is seen, as a sound is like itself. The `joint` vector is not used: it keeps what
+picture and sound have in common, and clusters are wanted that differ in one of them.
 """
 
 import base64
@@ -28,15 +29,17 @@ class ClusterModel:
 
     Attributes:
         means: modality -> (D,) the archive's mean embedding; modalities that the index lacks are not there.
-        prototypes: (R, F) float32 of norm 1; F is the sum of the modalities' D.
+        prototypes: (R, F) float32 of norm 1; F as `make_features` has it.
         offsets: (R,) float64 added to cosines before the best is taken.
         sharpness: of the soft assignment, for the confidence.
+        absence: how much it counts that a modality is missing, see `make_features`.
     """
 
     means: Mapping[str, FloatArray]
     prototypes: FloatArray
     offsets: npt.NDArray[np.float64]
     sharpness: float
+    absence: float = 0.0
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -45,10 +48,11 @@ class ClusterModel:
 
     def features(self, points: Sequence[SecondPoint]) -> FloatArray:
         """(B, F) features of seconds; see `make_features`."""
-        return make_features(stack_vectors(points, {name: len(mean) for name, mean in self.means.items()}), self.means)
+        vectors = stack_vectors(points, {name: len(mean) for name, mean in self.means.items()})
+        return make_features(vectors, self.means, absence=self.absence)
 
     def assign(self, features: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
-        """The row of the best prototype for each second, -1 for one without any vector, and the confidence in [0, 1].
+        """The row of the best prototype for each second, -1 for one without features, and the confidence in [0, 1].
 
         Args:
             features: (B, F) of `features`.
@@ -83,6 +87,7 @@ class ClusterModel:
             "prototypes": _pack(self.prototypes),
             "offsets": _pack(self.offsets),
             "sharpness": self.sharpness,
+            "absence": self.absence,
         }
 
     @staticmethod
@@ -93,6 +98,7 @@ class ClusterModel:
             prototypes=_unpack(data["prototypes"]),
             offsets=_unpack(data["offsets"]),
             sharpness=float(data["sharpness"]),
+            absence=float(data.get("absence", 0.0)),  # clusters of earlier releases have none
         )
 
 
@@ -108,23 +114,26 @@ def stack_vectors(points: Sequence[SecondPoint], dims: Mapping[str, int]) -> Flo
     return rows
 
 
-def make_features(vectors: FloatArray, means: Mapping[str, FloatArray]) -> FloatArray:
-    """What seconds are compared by, a row a second; a row of zeros where there is no vector at all.
+def make_features(vectors: FloatArray, means: Mapping[str, FloatArray], *, absence: float) -> FloatArray:
+    """What seconds are compared by, a row a second.
 
     Args:
-        vectors: (B, F) of `stack_vectors`.
+        vectors: (B, F) of `stack_vectors`; more columns behind them are not looked at.
         means: modality -> (D,) mean embedding, in the order of the columns.
+        absence: what a missing modality counts, where one that is there counts 1. With 0 there is no column for it,
+            and a second without any vector is a row of zeros.
 
     Returns:
-        (B, F) float32 of norm 1 or 0.
+        (B, F + M) float32 of norm 1: the modalities, then of each of these M whether it is missing.
     """
-    parts, start = [], 0
+    parts, missing, start = [], [], 0
     for mean in means.values():
         part = vectors[:, start : start + len(mean)].astype(np.float32)
         there = part.any(axis=1, keepdims=True)
         parts.append(_normalise(np.where(there, part - mean, 0)))
+        missing.append(absence * ~there)
         start += len(mean)
-    return _normalise(np.concatenate(parts, axis=1))
+    return _normalise(np.concatenate([*parts, *(missing if absence else ())], axis=1))
 
 
 def _normalise(rows: npt.NDArray[Any]) -> FloatArray:

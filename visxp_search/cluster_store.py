@@ -36,9 +36,11 @@ class FitFacts:
         sizes: wanted sizes, see `cluster_fit.FitOptions`.
         seed: of everything random.
         n_seconds: seconds that were there.
-        size_error: largest relative deviation of a cluster's size from the wanted one, beyond one second.
-        curve: (K, silhouette) of the K that were tried; empty if K was given.
+        size_error: largest relative deviation of a prototype's size from the wanted one.
+        curve: (K, criterion) of the K that were tried; empty if K was given.
         stability: NMI of the labels of a sample with those of another fit, that began elsewhere; None if not measured.
+        wanted: seconds that each prototype should have, of those that sizes are balanced on.
+        obtained: seconds that it has of them.
     """
 
     fit_id: str
@@ -49,6 +51,8 @@ class FitFacts:
     size_error: float
     curve: tuple[tuple[int, float], ...] = ()
     stability: float | None = None
+    wanted: tuple[int, ...] = ()
+    obtained: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,7 @@ class Clustering:
     def label(self, points: Sequence[SecondPoint]) -> list[dict[str, Any]]:
         """The payload values of seconds: `cluster`, `path`, `confidence`, and `cluster_visual` and `cluster_audio`.
 
-        The last two are what picture and sound alone point to, where they are there; a second without any vector has
-        none of all this.
+        The last two are what picture and sound alone point to, where they are there.
         """
         if not points:
             return []
@@ -107,7 +110,14 @@ def read_clustering(store: Store) -> Clustering | None:
     return Clustering(
         model=ClusterModel.from_json(data["model"]),
         book=book_from_json(data["book"]),
-        fit=FitFacts(**{**data["fit"], "curve": curve}),
+        fit=FitFacts(
+            **{
+                **data["fit"],
+                "curve": curve,
+                "wanted": tuple(data["fit"].get("wanted", ())),
+                "obtained": tuple(data["fit"].get("obtained", ())),
+            }
+        ),
         applied=bool(data["applied"]),
     )
 

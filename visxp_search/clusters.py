@@ -18,8 +18,10 @@ References:
     [cuturi2013] Sinkhorn Distances: Lightspeed Computation of Optimal Transport, 2013, arXiv:1306.0895.
     [schmitzer2019] Stabilized Sparse Scaling Algorithms for Entropy Regularized Transport Problems, 2019,
         arXiv:1610.06519: the scaling of the sharpness, and that far clusters need not be looked at.
+    [vinh2010] Information Theoretic Measures for Clusterings Comparison. JMLR 11, 2010: adjustment for chance.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -50,6 +52,8 @@ DAMPING = 0.6
 """Share of the step that a cluster alone would need; its neighbours move too."""
 LONGEST_STEP = 3.0
 """Of an offset, in units of 1 / sharpness."""
+CHANCE_DRAWS = 3
+"""Random labellings that chance is measured with; of thousands of rows any one gives nearly the same."""
 
 
 def uniform_sizes(n_clusters: int) -> Tensor:
@@ -72,6 +76,25 @@ def gaussian_sizes(n_clusters: int, *, spread: float = 0.1, seed: int = 0) -> Te
     draws = 1 + spread * torch.randn(n_clusters, generator=generator, dtype=torch.float64)
     sizes = draws.clamp(min=0.1).sort(descending=True).values
     return sizes / sizes.sum()
+
+
+def whole_sizes(shares: Tensor, *, n_rows: int) -> Tensor:
+    """Shares as numbers of rows: rounded so that they add up, each at least one (largest remainders).
+
+    Args:
+        shares: (K,) positive, sum to 1.
+        n_rows: >= K.
+
+    Returns:
+        (K,) int64, sums to `n_rows`.
+    """
+    exact = shares.double() * n_rows
+    sizes = exact.floor().clamp(min=1).long()
+    missing = n_rows - int(sizes.sum())
+    for _ in range(abs(missing)):
+        gap = exact - sizes if missing > 0 else torch.where(sizes > 1, sizes - exact, -torch.inf)
+        sizes[int(gap.argmax())] += 1 if missing > 0 else -1
+    return sizes
 
 
 def sinkhorn_plan(
@@ -202,6 +225,7 @@ def balance_labels(
     sharpness: float,
     start: Tensor | None = None,
     tolerance: float = 0.02,
+    slack: float = 1.0,
     passes: int = 30,
     doublings: int = MAX_DOUBLINGS,
 ) -> Tensor:
@@ -218,7 +242,8 @@ def balance_labels(
         cluster_sizes: (K,) wanted shares; positive, sum to 1.
         sharpness: > 0, where to begin.
         start: (K,) offsets to begin with; None for those of the soft plan, which takes whole scores.
-        tolerance: largest relative deviation of a size (or one row, if that is more).
+        tolerance: largest relative deviation of a size (or `slack`, if that is more).
+        slack: rows that a size may be off in any case; below 1 whole sizes are met exactly where that can be.
         passes: over the blocks, at most, at each sharpness.
         doublings: of the sharpness, at most.
 
@@ -248,7 +273,7 @@ def balance_labels(
                 raise ValueError("there are no rows to assign; expected at least one")
             wanted = n_rows * sizes
             missing = wanted - counts
-            error = float((missing.abs() / (tolerance * wanted).clamp(min=1)).max())
+            error = float((missing.abs() / (tolerance * wanted).clamp(min=slack)).max())
             if error < best_error:
                 best, best_error = offsets, error
             if best_error <= 1:
@@ -294,19 +319,6 @@ def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int) -> Tens
     return embeddings[chosen].clone()
 
 
-def simplified_silhouette(scores: Tensor) -> Tensor:
-    """How much nearer each row is to its own prototype than to the next one, in [0, 1] (Hruschka et al. 2004).
-
-    Args:
-        scores: (B, K) cosines to prototypes, K >= 2.
-
-    Returns:
-        (B,) of 1 - a / b with a, b the cosine distances to the nearest and the second nearest prototype.
-    """
-    nearest = (1 - scores.topk(2, dim=1).values).clamp(min=0)  # (B, 2)
-    return 1 - nearest[:, 0] / nearest[:, 1].clamp(min=1e-9)
-
-
 def mutual_information(first: Tensor, second: Tensor) -> float:
     """How far two labellings of the same rows tell the same, whatever their labels are called: NMI.
 
@@ -317,12 +329,38 @@ def mutual_information(first: Tensor, second: Tensor) -> float:
     Returns:
         In [0, 1], mutual information over the mean of both entropies; 1 if both have one label only.
     """
+    both, a, b = _entropies(first, second)
+    mean = (a + b) / 2
+    return (a + b - both) / mean if mean > 0 else 1.0
+
+
+def confirmed_bits(first: Tensor, second: Tensor, *, seed: int = 0) -> float:
+    """What two labellings of the same rows tell in common, in bits, less what they would by chance [vinh2010].
+
+    Chance is the mean over labels that are dealt out at random in the same numbers.
+
+    Args:
+        first: (B,) int64 labels >= 0.
+        second: (B,) int64 labels >= 0.
+        seed: of the dealing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def shared(other: Tensor) -> float:
+        both, a, b = _entropies(first, other)
+        return a + b - both
+
+    dealt = [shared(second[torch.randperm(len(second), generator=generator)]) for _ in range(CHANCE_DRAWS)]
+    return (shared(second) - sum(dealt) / len(dealt)) / math.log(2)
+
+
+def _entropies(first: Tensor, second: Tensor) -> tuple[float, float, float]:
+    """Of pairs of labels, and of each labelling, in nats."""
     width = int(second.max()) + 1
     table = torch.bincount(first * width + second, minlength=(int(first.max()) + 1) * width).double().reshape(-1, width)
-    both, a, b = (part / len(first) for part in (table, table.sum(dim=1), table.sum(dim=0)))
-    entropies = [float(torch.special.entr(part).sum()) for part in (a, b, both)]
-    mean = (entropies[0] + entropies[1]) / 2
-    return (entropies[0] + entropies[1] - entropies[2]) / mean if mean > 0 else 1.0
+    parts = (part / len(first) for part in (table, table.sum(dim=1), table.sum(dim=0)))
+    both, a, b = (float(torch.special.entr(part).sum()) for part in parts)
+    return both, a, b
 
 
 def _checked_sizes(cluster_sizes: Tensor, *, sharpness: float) -> Tensor:

@@ -17,6 +17,7 @@ from visxp_search.clips import format_time
 from visxp_search.cluster_book import ROOT, ClusterBook
 from visxp_search.cluster_describe import Description, Example, summarise
 from visxp_search.cluster_fit import FitReport
+from visxp_search.cluster_store import FitFacts
 
 BAR_WIDTH = 24
 """Characters of the longest bar."""
@@ -28,20 +29,33 @@ def print_fit(report: FitReport) -> None:
     if report.resumed:
         print("a fit that had been interrupted was completed; run the command again to fit anew")
     if fit.curve:
-        best = max(value for _, value in fit.curve)
-        print("K by the simplified silhouette of seconds that were not fitted to (the best is taken):")
+        best = max(max(value for _, value in fit.curve), 1e-9)
+        print(
+            "K by what two halves of the archive both tell, in bits beyond chance, less half of what K labels can tell:"
+        )
         for k, value in fit.curve:
-            bar = "█" * round(BAR_WIDTH * max(value, 0) / max(best, 1e-9))
-            print(f"  {k:4}  {value:.3f}  {bar}{'  <- taken' if k == fit.n_clusters else ''}")
-    print(
-        f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree)} branches; sizes are within "
-        f"{100 * fit.size_error:.1f} % of those wanted ({fit.sizes})"
-    )
+            bar = "█" * round(BAR_WIDTH * max(value, 0) / best)
+            print(f"  {k:4}  {value:6.2f}  {bar}{'  <- taken' if k == fit.n_clusters else ''}")
+    print(f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree)} branches")
+    _print_sizes(fit)
     if fit.stability is not None:
         print(f"fitted once more from other seconds, the same seconds are together: NMI {fit.stability:.3f} (1 is all)")
     if report.carried:
         print(f"{report.carried} of them are clusters of the fit before, and keep their ids, names and edits")
     print_lost(book)
+
+
+def _print_sizes(fit: FitFacts) -> None:
+    """Sizes that were wanted beside those obtained: their range, and the prototype that is farthest off."""
+    if not fit.wanted:  # of an earlier release
+        return
+    gaps = [abs(obtained - wanted) / wanted for wanted, obtained in zip(fit.wanted, fit.obtained, strict=True)]
+    worst = gaps.index(max(gaps))
+    print(
+        f"sizes ({fit.sizes}): {min(fit.wanted)} to {max(fit.wanted)} s wanted, {min(fit.obtained)} to "
+        f"{max(fit.obtained)} s obtained; farthest off by {100 * gaps[worst]:.1f} %: {fit.obtained[worst]} s for "
+        f"{fit.wanted[worst]} s"
+    )
 
 
 def print_lost(book: ClusterBook) -> None:

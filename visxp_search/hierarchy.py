@@ -45,7 +45,7 @@ class Schedule:
 
     steps: int = 300
     triplets_per_leaf: int = 30
-    temperatures: tuple[float, float] = (0.5, 0.05)
+    temperatures: tuple[float, float] = (0.1, 0.02)
     learning_rate: float = 0.05
 
 

@@ -108,8 +108,15 @@ def fit(index: Path, *, n_clusters: int) -> dict[str, object]:
         "rss_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "own_megabytes": round(steps.own_megabytes),
         "size_error": clustering.fit.size_error,
+        "worst_sizes_wanted_and_obtained": worst_sizes(clustering.fit.wanted, clustering.fit.obtained),
         "largest_and_smallest": [max(sizes.values()), min(sizes.values())],
     }
+
+
+def worst_sizes(wanted: tuple[int, ...], obtained: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The five sizes that are farthest from those wanted, each with the one it should be."""
+    pairs = list(zip(wanted, obtained, strict=True))
+    return sorted(pairs, key=lambda pair: -abs(pair[1] - pair[0]) / pair[0])[:5]
 
 
 if __name__ == "__main__":
