@@ -1,28 +1,25 @@
-"""How fast the page is on an index of 50,000 seconds: `python -m tests.benchmarks.page [--work FOLDER]`.
+"""The page on an index of 50,000 seconds: its start, clicks, queries and memory.
 
-Measured: from the start of `visxp ui` to a usable page, from a click on a result to its first playing frame, and
-queries by indexed moments through the page's own API. The seconds are random vectors of invented videos; one rendered
-video is real, so that something plays. Times depend on the machine and on what else runs on it, so the processor time
-of the server is printed beside them.
+Measured: from the start of `visxp ui` to a usable page, from a click on a result to its first playing frame, queries by
+indexed moments through the page's own API, and the server's memory after all that. The seconds are random vectors of
+invented videos; one rendered video is real, so that something plays. Without Chromium only the server is measured.
 """
 
-import argparse
-import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.memory import tree_mb
+from tests.benchmarks.race import Row, row
 from tests.webui_process import CHROMIUM, QUIET, start, stop
 from visxp_search.api import open_index
 from visxp_search.demo.archive import render_archive
 from visxp_search.store import DONE, SecondPoint, Store, VideoRecord, make_payload
 
+SECONDS = 50_000
 REAL = "evening-rain-then-drums.mp4"
 VIDEO_SECONDS = 200
 N_QUERIES = 20
@@ -33,27 +30,24 @@ PLAYED = """() => {
 }"""
 
 
-def main() -> int:
-    """Measure and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=50_000, help="of the index")
-    parser.add_argument("--work", type=Path, help="folder of the index, kept and used again")
-    options = parser.parse_args()
-    with TemporaryDirectory() as temporary:
-        work = options.work or Path(temporary)
-        if not (work / "index" / "index.json").exists():
-            make_index(work, n_seconds=options.seconds)
-        begun = time.perf_counter()
-        process, url, _ = start(work)
-        listening = time.perf_counter() - begun
-        try:
-            measured = {"seconds": options.seconds, "listening_s": round(listening, 2)}
-            measured |= look(url, begun, process.pid)
-            measured |= ask(url, process.pid)
-        finally:
-            stop(process)
-    print(json.dumps(measured, indent=1))
-    return 0
+def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
+    """Start it, look at it, ask it."""
+    n_seconds = 2 * VIDEO_SECONDS if quick else SECONDS
+    if not (work / "index" / "index.json").exists():
+        make_index(work, n_seconds=n_seconds)
+    begun = time.perf_counter()
+    process, url, _ = start(work)
+    rows = [row("page", "listening", [time.perf_counter() - begun], unit="s")]
+    try:
+        if Path(CHROMIUM).exists():
+            rows += look(url, begun, process.pid)
+        else:
+            print(f"page: {CHROMIUM} is missing, so no page is looked at", file=sys.stderr)
+        rows += ask(url, process.pid)
+        rows.append(row("page", "memory of the server", [tree_mb(process.pid)], unit="MB"))
+    finally:
+        stop(process)
+    return rows
 
 
 def make_index(work: Path, *, n_seconds: int) -> None:
@@ -99,7 +93,7 @@ def invent_video(store: Store, video_id: str, checkpoint: str, generator: np.ran
     store.upsert_videos([record])
 
 
-def look(url: str, begun: float, pid: int) -> dict[str, Any]:
+def look(url: str, begun: float, pid: int) -> list[Row]:
     """Open the page, search with the real video, click the first result several times."""
     from playwright.sync_api import sync_playwright
 
@@ -125,14 +119,15 @@ def look(url: str, begun: float, pid: int) -> dict[str, Any]:
             page.click("[data-act=close]")
             page.wait_for_selector("#vx-player", state="detached")
         browser.close()
-    return {
-        "usable_page_s": round(usable, 2),
-        "server_cpu_until_usable_s": round(cpu, 2),
-        "click_to_playing_ms": {"first": round(clicks[0]), "median": round(statistics.median(clicks))},
-    }
+    return [
+        row("page", "usable page", [usable], unit="s"),
+        row("page", "processor time of the server until then", [cpu], unit="s"),
+        row("page", "click to playing, first", clicks[:1], unit="ms"),
+        row("page", "click to playing, again", clicks[1:], unit="ms"),
+    ]
 
 
-def ask(url: str, pid: int) -> dict[str, Any]:
+def ask(url: str, pid: int) -> list[Row]:
     """Queries of six seconds, one after the other, through the page's API."""
     from gradio_client import Client
 
@@ -145,18 +140,15 @@ def ask(url: str, pid: int) -> dict[str, Any]:
         found = client.predict(video, 3, 9, api_name="/search_moment")
         walls.append(1000 * (time.perf_counter() - begun))
         inside.append(float(found["took_ms"]))
-    return {
-        "query_ms": {"median": round(statistics.median(inside)), "slowest": round(max(inside))},
-        "query_through_the_api_ms": round(statistics.median(walls)),
-        "server_cpu_a_query_ms": round(1000 * (cpu_seconds(pid) - cpu) / N_QUERIES),
-    }
+    per_query = 1000 * (cpu_seconds(pid) - cpu) / N_QUERIES
+    return [
+        row("page", "query of 6 s", inside, unit="ms"),
+        row("page", "query of 6 s, through the page's API", walls, unit="ms"),
+        row("page", "query of 6 s, processor time of the server", [per_query], unit="ms"),
+    ]
 
 
 def cpu_seconds(pid: int) -> float:
     """Processor time of a process and its threads, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
