@@ -20,7 +20,7 @@ from visxp_search.moments import (
     similar_spans,
     sliding_max,
     speeds_for,
-    window_value,
+    window_values,
 )
 
 FloatArray = npt.NDArray[np.float32]
@@ -170,9 +170,12 @@ def test_similar_joins_what_is_alike_in_any_order() -> None:
 
 @given(matrices)
 @brief
-def test_window_value_is_the_mean_of_best(evidence: FloatArray) -> None:
-    """A window is worth the mean over the query's seconds of their best evidence in it."""
-    assert window_value(evidence) == pytest.approx(np.mean([max(row) for row in evidence.tolist()]), abs=1e-4)
+def test_window_values_are_means_of_the_best(evidence: FloatArray) -> None:
+    """A window is worth the mean over the query's seconds of their best evidence in it; -1 is no column of it."""
+    n_columns = evidence.shape[1]
+    windows = np.array([[*range(n_columns), -1], [n_columns - 1, *[-1] * n_columns]])
+    expected = [np.mean([max(row) for row in evidence.tolist()]), evidence[:, -1].mean()]
+    assert window_values(evidence, windows).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(-3, 3))

@@ -151,9 +151,9 @@ class Scale:
         deviations = (fisher(cosines) - self.centre[:, None]) / self.spread[:, None]
         return np.asarray(np.clip(deviations, SMALLEST, largest), dtype=np.float32)
 
-    def deviation(self, row: int, cosine: float) -> float:
-        """One cosine of one row, standardised but not cut off."""
-        return float((fisher(np.float32(cosine)) - self.centre[row]) / self.spread[row])
+    def deviations(self, row: int, cosines: npt.ArrayLike) -> FloatArray:
+        """Cosines of one row, standardised but not cut off."""
+        return np.asarray((fisher(cosines) - self.centre[row]) / self.spread[row], dtype=np.float32)
 
 
 def fisher(cosines: npt.ArrayLike) -> FloatArray:

@@ -16,8 +16,11 @@ MAX_QUERY_ROWS = 64
 """Seconds of a query that are sent to the store; longer queries send this many, evenly spread."""
 CANDIDATES = 2000
 """Hits asked of the store for a whole query and modality, shared among its seconds."""
-WHOLE_VIDEO_SECONDS = 900
-"""Videos up to this long are compared whole; of longer ones only the surroundings of hits."""
+WHOLE_SECONDS = 4000
+"""Videos are compared whole, from the first to the last hit, where that is not more than so many seconds in all; else
+only the best places of each."""
+PLACES = 3
+"""Places of a video that are compared at least, if it is among the best."""
 
 
 def find_candidates(
@@ -29,8 +32,10 @@ def find_candidates(
     sample: Sample,
     where: Filter | None,
     n_videos: int,
-) -> dict[str, list[int]]:
-    """Video id -> the seconds worth comparing, for the most promising videos.
+    n_answers: int,
+    per_video: int,
+) -> tuple[dict[str, Sequence[int]], bool]:
+    """Video id -> the seconds worth comparing, for the most promising videos; and whether these are the whole videos.
 
     Args:
         store: an open index.
@@ -40,10 +45,12 @@ def find_candidates(
         sample: names further videos where too few are promising, to tell what chance gives.
         where: which seconds may be found.
         n_videos: videos wanted.
+        n_answers: so many of them may hold answers; of the others the best place is enough to tell what chance gives.
+        per_video: moments wanted of one video.
     """
     votes: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
     places: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    hits_at: dict[str, set[int]] = defaultdict(set)
+    strengths: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for name, rows in query.vectors.items():
         present = np.flatnonzero(~np.isnan(rows[:, 0]))
         if len(present) > MAX_QUERY_ROWS:
@@ -52,25 +59,33 @@ def find_candidates(
         scale = scales[name]
         found = store.query(name, rows[present], top=top, where=where) if len(present) else []
         for row, hits in zip(present.tolist(), found, strict=True):
-            for hit in hits:
-                above = query.weights[name] * scale.deviation(row, hit.score)
+            deviations = scale.deviations(row, np.array([hit.score for hit in hits], dtype=np.float32)).tolist()
+            for hit, deviation in zip(hits, deviations, strict=True):
+                above = query.weights[name] * deviation
                 best = votes[hit.video_id].get((name, row), 0.0)
                 votes[hit.video_id][name, row] = max(best, above)
                 places[hit.video_id][hit.second - row] += max(above, 0.0)
-                hits_at[hit.video_id].add(hit.second)
+                strengths[hit.video_id][hit.second] += max(above, 0.0)
     if mode == "same":
         promise = {video_id: _most_votes(at, reach=1 + query.n_seconds // 20) for video_id, at in places.items()}
     else:
         promise = {video_id: sum(best.values()) for video_id, best in votes.items()}
     promising = sorted(promise, key=lambda video_id: (-promise[video_id], video_id))[:n_videos]
-    chosen = {video_id: _surroundings(hits_at[video_id], reach=query.n_seconds) for video_id in promising}
+    chosen: dict[str, Sequence[int]] = {
+        video_id: _extent(strengths[video_id], length=query.n_seconds) for video_id in promising
+    }
+    is_whole = sum(map(len, chosen.values())) <= WHOLE_SECONDS
+    if not is_whole:
+        for rank, video_id in enumerate(promising):
+            n_places = max(PLACES, per_video) if rank < n_answers else 1
+            chosen[video_id] = _best_places(strengths[video_id], length=query.n_seconds, n_places=n_places)
     for number, video_id in enumerate(sample.video_ids):
         if len(chosen) >= n_videos:
             break
         if video_id not in chosen:  # nothing is expected of it but to tell what chance gives
-            seconds = sample.seconds[sample.owners == number].tolist()
-            chosen[video_id] = _surroundings(seconds[:1], reach=BLOCK_SECONDS // 2)
-    return chosen
+            first = int(sample.seconds[sample.owners == number][0])
+            chosen[video_id] = range(max(0, first - BLOCK_SECONDS // 2), first + BLOCK_SECONDS // 2 + 1)
+    return chosen, is_whole
 
 
 def all_videos(store: Store, where: Filter | None) -> dict[str, None]:
@@ -105,13 +120,31 @@ def consecutive_runs(points: Sequence[SecondPoint]) -> Iterator[list[SecondPoint
         yield run
 
 
-def _surroundings(seconds: Iterable[int], *, reach: int) -> list[int]:
-    """Seconds within reach of a hit, or all up to the last such second where that is not many more."""
-    hits = sorted(seconds)
-    low, high = max(0, hits[0] - reach), hits[-1] + reach + 1
-    if high - low <= WHOLE_VIDEO_SECONDS:
-        return list(range(low, high))
-    return sorted({near for hit in hits for near in range(max(0, hit - reach), hit + reach + 1)})
+def _extent(hits: Iterable[int], *, length: int) -> range:
+    """From the first hit to the last, and as much as the query is long on both sides."""
+    seconds = sorted(hits)
+    return range(max(0, seconds[0] - length), seconds[-1] + length + 1)
+
+
+def _best_places(strengths: Mapping[int, float], *, length: int, n_places: int) -> list[int]:
+    """Seconds of the windows that hold the strongest hits.
+
+    Args:
+        strengths: second of each hit -> what it is worth.
+        length: of the query and of a window; as much is read on both sides of it.
+        n_places: windows wanted.
+    """
+    hits = np.array(sorted(strengths))
+    total = np.concatenate([[0.0], np.cumsum([strengths[hit] for hit in hits.tolist()])])
+    inside = total[np.searchsorted(hits, hits + length)] - total[:-1]  # of the hits in the window that begins with each
+    near: set[int] = set()
+    for start in hits[np.argsort(-inside, kind="stable")].tolist():
+        if start not in near:
+            near.update(range(max(0, start - length), start + 2 * length))
+            n_places -= 1
+            if not n_places:
+                break
+    return sorted(near)
 
 
 def _most_votes(places: Mapping[int, float], *, reach: int) -> float:

@@ -1,7 +1,7 @@
 """What an index of so many seconds needs, embedded and served; plain arithmetic on measured numbers.
 
-A second has one vector for each name, of float32 when it is stored and of int8 in a server's memory. A server builds
-HNSW graphs; the embedded engine only when it is told to (`optimize`).
+A second has one vector for each name, of float32 when it is stored and of int8 beside that, by which it is searched. A
+server builds HNSW graphs besides; the embedded engine has none.
 
 References:
     [qdrant-capacity] Qdrant, "Capacity planning", qdrant.tech/documentation: memory of vectors and of HNSW links.
@@ -20,8 +20,8 @@ PAYLOAD_BYTES = 400
 RESIDENT_BYTES = 400
 """Ids and payload indexes of a second in memory."""
 LARGEST_EMBEDDED = 2_000_000
-"""Seconds up to which the embedded index is meant: one process has it open, and each query reads all vectors that it
-compares (22 ms for 200,000 seconds of 512 numbers on 2 cores)."""
+"""Seconds up to which the embedded index is meant: one process has it open, and each query reads an int8 copy of all
+vectors that it compares (about 20 ms of a core for a million of 256 numbers)."""
 MEMORY_SHARE = 0.5
 """Of this machine's memory an embedded index may need so much."""
 
@@ -81,7 +81,7 @@ def plan_capacity(
     numbers = sum(dims.values())
     links = len(dims) * round(2 * HNSW_LINKS * FLOAT_BYTES * 1.1)
     disk = points * (numbers * FLOAT_BYTES + PAYLOAD_BYTES)
-    embedded = Needs(disk, points * (numbers * FLOAT_BYTES + RESIDENT_BYTES))
+    embedded = Needs(disk + points * numbers, points * (numbers * FLOAT_BYTES + RESIDENT_BYTES))
     served = Needs(disk + points * (numbers + links), points * (numbers + links + RESIDENT_BYTES))
     return CapacityPlan(
         hours=hours,

@@ -13,7 +13,11 @@ from visxp_search.embed import Embeddings, FloatArray, PseudoLabels, VectorSpec
 from visxp_search.encoders import fold_norms
 
 MAX_BATCH = 64
-"""Clips that pass through a network at a time; bounds memory for long queries."""
+"""Clips that are embedded at a time; bounds memory for long queries."""
+
+CPU_PARTS = {"frames": 16, "waveforms": 8, "spectrograms": 64}
+"""So many pass through their network at a time on a CPU: what lies between two layers then stays in its caches. The
+recurrent layer is the one that gains by larger parts."""
 
 
 class L3NetEmbedder:
@@ -87,17 +91,27 @@ class L3NetEmbedder:
         has_audio = np.array([clip.has_audio for clip in clips])
         visual, joint_visual = self._scatter(
             has_visual,
-            lambda: networks.visual.embed(self._tensor(stack_frames(clips))),
+            lambda: self._in_parts("frames", networks.visual.embed, self._tensor(stack_frames(clips))),
             networks.joint_visual,
             "visual",
         )
         audio, joint_audio = self._scatter(
             has_audio,
-            lambda: networks.audio.embed(networks.log_mel(self._tensor(stack_waveforms(clips)))),
+            lambda: self._in_parts(
+                "spectrograms",
+                networks.audio.embed,
+                self._in_parts("waveforms", networks.log_mel, self._tensor(stack_waveforms(clips))),
+            ),
             networks.joint_audio,
             "audio",
         )
         return Embeddings(visual=visual, audio=audio, joint_visual=joint_visual, joint_audio=joint_audio)
+
+    def _in_parts(self, kind: str, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """What a network makes of (B, ...) inputs, `CPU_PARTS` of them at a time; on a GPU all at once."""
+        if self._device.type != "cpu":
+            return network(inputs)
+        return torch.cat([network(part) for part in torch.split(inputs, CPU_PARTS[kind])])
 
     def _scatter(
         self,

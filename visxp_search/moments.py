@@ -130,10 +130,22 @@ def similar_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
     return sorted(spans, key=lambda span: -span.value)
 
 
-def window_value(evidence: FloatArray) -> float:
-    """What `similar_spans` would give a video that is only as long as one window: (Q, L) -> a value; NaN if none."""
+def window_values(evidence: FloatArray, windows: npt.NDArray[np.int64]) -> FloatArray:
+    """What `similar_spans` would give videos that are only as long as one window each.
+
+    Args:
+        evidence: (Q, T), without NaN in rows that have anything to ask with.
+        windows: (n, L) columns of each window, L > 0; -1 behind the end of a short one.
+
+    Returns:
+        (n,); NaN if no row has anything to ask with.
+    """
     rows = asking_rows(evidence)
-    return float(np.nanmax(evidence[rows], axis=1).mean()) if rows.size and evidence.shape[1] else float("nan")
+    if not rows.size:
+        return np.full(len(windows), np.nan, dtype=np.float32)
+    padded = np.pad(evidence[rows], ((0, 0), (0, 1)), constant_values=-np.inf)
+    best = padded[:, windows].max(axis=2)  # (R, T + 1) -> (R, n, L) -> (R, n)
+    return np.asarray(np.ascontiguousarray(best.T).mean(axis=1), dtype=np.float32)
 
 
 def same_spans(evidence: FloatArray, *, limit: int) -> list[Span]:

@@ -7,7 +7,7 @@ What is expected by chance: of a `similar` moment, how many windows of the archi
 random windows; of a `same` moment, how many lines would, by the best lines through the next similar videos.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from visxp_search.background import (
     fit_scale,
     fit_tail,
 )
-from visxp_search.moments import Span, fit_elsewhere, line_gains, same_spans, similar_spans, window_value
+from visxp_search.moments import Span, fit_elsewhere, line_gains, same_spans, similar_spans, window_values
 from visxp_search.queries import Query, stack_rows
 from visxp_search.results import Moment, SecondScore
 from visxp_search.sample import SAMPLE_WINDOW, sample_of
@@ -89,7 +89,7 @@ class Reader:
         self.scales = {name: fit_scale(values) for name, values in cosines.items()}
         self.sorted_cosines = {name: _sorted_columns(values) for name, values in cosines.items()}
         self.windows = self._window_values(cosines)
-        self.spans: list[tuple[Comparison, Span, float]] = []
+        self.comparisons: list[tuple[Comparison, Sequence[Span]]] = []
         self.bests: list[tuple[str, FloatArray]] = []
 
     @property
@@ -116,25 +116,34 @@ class Reader:
         spans = (same_spans if self.mode == "same" else similar_spans)(evidence, limit=self.per_video)
         lines = line_gains(evidence)
         comparison = Comparison(
-            points=[replace(point, vectors={}) for point in points],
+            points=[SecondPoint(point.video_id, point.second, {}, point.payload) for point in points],
             cosines={name: values[: self.query.n_seconds] for name, values in cosines.items()},
             evidence=evidence,
             common=np.asarray(share, dtype=np.float32),
         )
-        is_same = self.mode == "same"
-        self.spans += [(comparison, s, fit_elsewhere(evidence, s, spans=spans) if is_same else 0.0) for s in spans]
+        self.comparisons.append((comparison, spans))
         self.bests.append((points[0].video_id, _best_of_blocks(lines)))
 
-    def moments(self) -> list[Moment]:
-        """What has been read so far, in no order, with what chance would give."""
-        return [self._judged(comparison, span, elsewhere) for comparison, span, elsewhere in self.spans]
+    def forget(self, video_id: str) -> None:
+        """As if nothing of this video had been read."""
+        self.comparisons = [read for read in self.comparisons if read[0].points[0].video_id != video_id]
+        self.bests = [(other, lines) for other, lines in self.bests if other != video_id]
 
-    def _judged(self, comparison: Comparison, span: Span, elsewhere: float) -> Moment:
+    def moments(self) -> Iterator[Moment]:
+        """What has been read so far, by falling `Moment.value`, with what chance would give; judged one by one."""
+        found = [(comparison, span, spans) for comparison, spans in self.comparisons for span in spans]
+        for comparison, span, spans in sorted(found, key=lambda one: -one[1].value):
+            yield self._judged(comparison, span, spans)
+
+    def _judged(self, comparison: Comparison, span: Span, spans: Sequence[Span]) -> Moment:
         """The moment of a span. A similar one that is in step with the query may also stand out as a same one does."""
         moment = self._moment(comparison, span)
         windows = self._window_tail(comparison)
-        percentile = windows.percentile(window_value(comparison.evidence[:, list(span.columns)])) if windows else 100.0
+        columns = np.array([span.columns])
+        value = float(window_values(comparison.evidence, columns)[0])
+        percentile = windows.percentile(value) if windows else 100.0
         if self.mode == "same":
+            elsewhere = fit_elsewhere(comparison.evidence, span, spans=spans)
             return replace(moment, percentile=percentile, chance=self._same_chance(moment, span, elsewhere))
         chances = []
         if windows is not None:
@@ -203,10 +212,7 @@ class Reader:
     def _window_values(self, cosines: Mapping[str, FloatArray]) -> FloatArray:
         """(n,) what each window of the sample would be worth as a moment."""
         even = {name: np.ones(values.shape[1], dtype=np.float32) for name, values in cosines.items()}
-        evidence = self._evidence(cosines, even)
-        return np.array(
-            [window_value(evidence[:, window[window >= 0]]) for window in self.sample.windows], dtype=np.float32
-        )
+        return window_values(self._evidence(cosines, even), self.sample.windows)
 
     def _window_tail(self, comparison: Comparison) -> Tail | None:
         """Of windows from other videos, where there are enough of them; a video is no chance hit of itself."""
@@ -250,9 +256,11 @@ class Reader:
 
     def _common(self, name: str, vectors: FloatArray, video_id: str) -> FloatArray:
         """(T,) share of other videos' seconds that each second resembles."""
-        rows = self.sample.spread[name]
-        foreign = rows[self.sample.owners[rows] != self.sample.number_of(video_id)]
-        return common_shares(vectors, self.sample.vectors[name][foreign], threshold=self.sample.resemblance[name])
+        rows, spread = self.sample.spread[name], self.sample.spread_vectors[name]
+        number = self.sample.number_of(video_id)
+        if number >= 0:
+            spread = spread[self.sample.owners[rows] != number]
+        return common_shares(vectors, spread, threshold=self.sample.resemblance[name])
 
     def _moment(self, comparison: Comparison, span: Span) -> Moment:
         query, points = self.query, comparison.points
@@ -310,7 +318,7 @@ class Reader:
             if cosine is not None:
                 background = self.sorted_cosines[name][row]
                 percentiles[name] = 100.0 * float(np.searchsorted(background, cosine)) / max(len(background), 1)
-                above[name] = self.query.weights[name] * self.scales[name].deviation(row, cosine)
+                above[name] = self.query.weights[name] * float(self.scales[name].deviations(row, cosine))
         # The joint space has one score for both: it is reported as the picture's, which is what is looked for.
         point = comparison.points[column]
         return SecondScore(

@@ -52,10 +52,19 @@ class Sample:
         return {name: _spread_rows(~np.isnan(rows[:, 0]), RESEMBLANCE_SECONDS) for name, rows in self.vectors.items()}
 
     @cached_property
+    def spread_vectors(self) -> dict[str, FloatArray]:
+        """Name -> its vectors of the rows of `spread`."""
+        return {name: self.vectors[name][rows] for name, rows in self.spread.items()}
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {video_id: number for number, video_id in enumerate(self.video_ids)}
+
+    @cached_property
     def resemblance(self) -> dict[str, float]:
         """Name -> the cosine from which two seconds resemble each other."""
         return {
-            name: resemblance_threshold(self.vectors[name][rows], self.owners[rows])
+            name: resemblance_threshold(self.spread_vectors[name], self.owners[rows])
             for name, rows in self.spread.items()
         }
 
@@ -63,7 +72,7 @@ class Sample:
     def nearest(self) -> dict[str, FloatArray]:
         """Name -> how like its nearest neighbour in another video a second of this archive is, sorted."""
         return {
-            name: nearest_cosines(self.vectors[name][rows], self.owners[rows]) for name, rows in self.spread.items()
+            name: nearest_cosines(self.spread_vectors[name], self.owners[rows]) for name, rows in self.spread.items()
         }
 
     @cached_property
@@ -80,7 +89,7 @@ class Sample:
 
     def number_of(self, video_id: str) -> int:
         """The number that stands for a video in `owners`; -1 if the sample has nothing of it."""
-        return self.video_ids.index(video_id) if video_id in self.video_ids else -1
+        return self._numbers.get(video_id, -1)
 
 
 def sample_of(store: Store, names: Sequence[str], *, window: int) -> Sample:

@@ -6,7 +6,7 @@ Candidates come from the store (`visxp_search.candidates`), each is compared exa
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from visxp_search.queries import (
     read_clips,
     sound_query,
 )
-from visxp_search.reader import Reader
+from visxp_search.reader import BLOCK_SECONDS, Reader
 from visxp_search.results import Moment, Results, SecondScore, moment_to_json, results_to_json
 from visxp_search.store import PENDING, Filter, Store, VideoRecord
 
@@ -100,10 +100,11 @@ def find_moments(
             familiar = max_chance is None and reader.is_familiar(moment)
             return (familiar or _within(moment, cut)) and _reaches(moment, min_visual, min_audio)
 
-        chosen = (
-            all_videos(store, where)
-            if exhaustive
-            else find_candidates(
+        chosen: Mapping[str, Sequence[int] | None]
+        if exhaustive:
+            chosen, is_whole = all_videos(store, where), True
+        else:
+            chosen, is_whole = find_candidates(
                 store,
                 query,
                 mode=mode,
@@ -111,8 +112,9 @@ def find_moments(
                 sample=reader.sample,
                 where=where,
                 n_videos=max(CANDIDATE_VIDEOS, 3 * top),
+                n_answers=3 * top,
+                per_video=per_video,
             )
-        )
         for done, (video_id, seconds) in enumerate(chosen.items(), start=1):
             for run in consecutive_runs(points_of(store, query, video_id, seconds, where)):
                 reader.read(run)
@@ -121,8 +123,9 @@ def find_moments(
                 so_far = [m for m in reader.moments() if passes(m) and (m.chance is not None or done == len(chosen))]
                 yields.append((done, len(_best(so_far, top=len(so_far), per_video=per_video))))
                 on_progress(done, len(chosen), yields[-1][1])
-        found = reader.moments()
-        best = _best([moment for moment in found if passes(moment)], top=top, per_video=per_video)
+        best, found = _choose(reader, passes, top=top, per_video=per_video)
+        if not is_whole and _read_on(store, query, reader, best, chosen, where):
+            best, found = _choose(reader, passes, top=top, per_video=per_video)
         records = {video_id: store.video(video_id) for video_id in {moment.video_id for moment in best}}
         moments = [_located(moment, records[moment.video_id]) for moment in best]
         reason = "" if moments else _why_nothing(found, cut)
@@ -159,6 +162,52 @@ def _within(moment: Moment, max_chance: float) -> bool:
 def _reaches(moment: Moment, min_visual: float, min_audio: float) -> bool:
     visual, audio = moment.visual_percentile or 0.0, moment.audio_percentile or 0.0
     return visual >= min_visual and audio >= min_audio
+
+
+def _choose(
+    reader: Reader, passes: Callable[[Moment], bool], *, top: int, per_video: int
+) -> tuple[list[Moment], list[Moment]]:
+    """The best moments that pass, and all that had to be judged for it; they come by falling value."""
+    judged: list[Moment] = []
+    passing: list[Moment] = []
+    best: list[Moment] = []
+    for moment in reader.moments():
+        if len(best) == top and moment.value < best[-1].value:
+            break
+        judged.append(moment)
+        if passes(moment):
+            passing.append(moment)
+            best = _best(passing, top=top, per_video=per_video)
+    return best, judged
+
+
+def _read_on(
+    store: Store,
+    query: Query,
+    reader: Reader,
+    answers: Sequence[Moment],
+    chosen: Mapping[str, Sequence[int] | None],
+    where: Filter | None,
+) -> bool:
+    """Where an answer reaches the end of what was read of its video, read a minute more on both sides, and it anew.
+
+    Returns:
+        Whether anything was read.
+    """
+    has_read = False
+    for video_id in sorted({moment.video_id for moment in answers}):
+        read = set(chosen[video_id] or ())
+        more: set[int] = set()
+        for moment in answers:
+            first, last = moment.seconds[0].second, moment.seconds[-1].second
+            if moment.video_id == video_id and not {first - 1, last + 1} <= read:
+                more.update(range(max(0, first - BLOCK_SECONDS), last + BLOCK_SECONDS + 1))
+        if points_of(store, query, video_id, sorted(more - read), where):
+            has_read = True
+            reader.forget(video_id)
+            for run in consecutive_runs(points_of(store, query, video_id, sorted(more | read), where)):
+                reader.read(run)
+    return has_read
 
 
 def _best(moments: Sequence[Moment], *, top: int, per_video: int) -> list[Moment]:

@@ -73,17 +73,18 @@ class LogMel(nn.Module):
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
         self.config = config
-        self.mel = torchaudio.transforms.MelSpectrogram(
+        self.spectrum = torchaudio.transforms.Spectrogram(
+            n_fft=config.n_fft, win_length=config.window_samples, hop_length=config.hop_samples, power=None
+        )
+        self.mel_scale = torchaudio.transforms.MelScale(
+            n_mels=config.n_mels,
             sample_rate=config.sample_rate_hz,
-            n_fft=config.n_fft,
-            win_length=config.window_samples,
-            hop_length=config.hop_samples,
             f_min=config.min_hz,
             f_max=config.max_hz,
-            n_mels=config.n_mels,
+            n_stft=config.n_fft // 2 + 1,
         )
-        # The filters follow from the config: they are not part of a checkpoint.
-        for module in self.mel.modules():
+        # Window and filters follow from the config: they are not part of a checkpoint.
+        for module in self.modules():
             module._non_persistent_buffers_set.update(module._buffers)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -96,8 +97,9 @@ class LogMel(nn.Module):
             raise ValueError(
                 f"waveform has shape {tuple(waveform.shape)}; expected (B, {self.config.sample_rate_hz}), one second"
             )
-        power = self.mel(normalise_level(waveform))[:, :, : self.config.n_steps]  # (B, M, T + 1) -> (B, M, T)
-        return torch.log(power + POWER_FLOOR)
+        spectrum = self.spectrum(normalise_level(waveform))[:, :, : self.config.n_steps]  # (B, F, T + 1) -> (B, F, T)
+        power = spectrum.real.square() + spectrum.imag.square()  # a quarter of the time of spectrum.abs() ** 2
+        return torch.log(self.mel_scale(power) + POWER_FLOOR)  # -> (B, M, T)
 
 
 def normalise_level(waveform: Tensor) -> Tensor:

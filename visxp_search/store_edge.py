@@ -52,8 +52,8 @@ SEALED_SECONDS = 50_000
 """Seconds after which what was written is sealed: put into a segment that also holds its vectors as int8, a quarter as
 much to scan. Until then, and so in smaller archives, searches compare the vectors themselves and are exact."""
 
-SEGMENT_SECONDS = 250_000
-"""Sealed segments are merged up to this size; several are scanned in parallel."""
+N_SEGMENTS, SEGMENT_SECONDS = 12, 250_000
+"""Where there are more segments, the smallest are merged, up to this size; several are scanned in parallel."""
 
 OVERSAMPLING = 2.0
 """So many times the hits wanted are chosen by int8 vectors and compared again by the vectors themselves."""
@@ -196,7 +196,7 @@ def _seconds_config(dims: Mapping[str, int]) -> edge.EdgeConfig:
         hnsw_config=NO_GRAPH,
         quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99),
         optimizers=edge.EdgeOptimizersConfig(
-            default_segment_number=2,
+            default_segment_number=N_SEGMENTS,
             indexing_threshold=max(1, int(SEALED_SECONDS / 2 * kilobytes)),
             max_segment_size=max(1, int(SEGMENT_SECONDS * kilobytes)),
         ),

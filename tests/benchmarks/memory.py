@@ -21,7 +21,7 @@ def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
     rows: list[Row] = []
     shortest = f"index add, one video of {MINUTES[0]} min"
     for minutes in MINUTES[:1] if quick else MINUTES:
-        if rows and time.perf_counter() - begun > budget_seconds * 0.4:
+        if rows and time.perf_counter() - begun > budget_seconds * 0.5:
             print(f"memory: {minutes} minutes and more left out, the time is up", file=sys.stderr)
             break
         path = render(work, size="180p", seconds=60 * minutes)
@@ -29,7 +29,7 @@ def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
         ratio = peak / rows[0].value if rows else None
         name = f"index add, one video of {minutes} min"
         rows.append(row("memory", name, [peak], unit="MB", against=shortest, ratio=ratio))
-    files = render_many(work / "many", n_files=4 if quick else 24, seconds=5)
+    files = render_many(work / "many", n_files=2 if quick else 24, seconds=5)
     peak = peak_mb(["index", "add", "--quiet", "--workers", "2", *map(str, files)], work)
     rows.append(row("memory", f"index add, {len(files)} files", [peak], unit="MB"))
     query = peak_mb(["search", "clip", str(files[0]), "--json", "--include-self"], work, keep=True)
