@@ -519,6 +519,13 @@ def test_facets_count_every_kind_of_value(store: Store) -> None:
     assert store.facet("cluster_visual") == {}
 
 
+def test_facets_keep_the_form_of_video_ids(store: Store) -> None:
+    """Ids of 32 hexadecimal digits, and those of files that could not be read, are counted as they are stored."""
+    ids = {"4a67b8d6d064f909d0fa24f27ed5d81c": 2, "path-4a67b8d6d064f909d0fa24f27ed5": 1}
+    store.upsert_seconds([point(video_id, second) for video_id, n in ids.items() for second in range(n)])
+    assert store.facet("video_id") == ids
+
+
 # --- the ledger --------------------------------------------------------------------------------------------------
 
 FULL = VideoRecord(
