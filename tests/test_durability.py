@@ -98,7 +98,7 @@ def test_little_space_is_refused_before_the_engine_meets_it(
         assert store.count() == 0
 
 
-@pytest.mark.parametrize("shard", ["videos", "seconds"])
+@pytest.mark.parametrize("shard", ["ledger", "seconds"])
 def test_a_torn_shard_is_one_line(index_folder: Path, capsys: pytest.CaptureFixture[str], shard: str) -> None:
     """With files of a shard cut to half, the command ends with 3 and one line that says what to do."""
     with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"clips", "errors", "store_edge", "store_server"},
     "store_collection": {"store", "errors"},
     "store_edge": {"store", "store_collection", "errors"},
+    "store_edge_migrate": {"store", "store_edge", "errors"},
     "store_server": {"store", "store_collection", "store_retries", "errors"},
     "store_retries": set(),
     "store_admin": {"store", "store_collection", "store_server", "errors"},

@@ -527,6 +527,13 @@ def test_facets_count_every_kind_of_value(store: Store) -> None:
     assert store.facet("cluster_visual") == {}
 
 
+def test_facets_keep_the_form_of_video_ids(store: Store) -> None:
+    """Ids of 32 hexadecimal digits, and those of files that could not be read, are counted as they are stored."""
+    ids = {"4a67b8d6d064f909d0fa24f27ed5d81c": 2, "path-4a67b8d6d064f909d0fa24f27ed5": 1}
+    store.upsert_seconds([point(video_id, second) for video_id, n in ids.items() for second in range(n)])
+    assert store.facet("video_id") == ids
+
+
 # --- the ledger --------------------------------------------------------------------------------------------------
 
 FULL = VideoRecord(
@@ -643,7 +650,9 @@ def test_another_schema_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CollectionError, match="schema version 99"):
         opened()
     monkeypatch.undo()
-    with pytest.raises(CollectionError, match="has schema version 99, this program reads version 1; use the visxp"):
+    with pytest.raises(
+        CollectionError, match="has schema version 99, this program reads versions 1 to 2; use the visxp"
+    ):
         opened(None, None)
 
 
@@ -725,15 +734,15 @@ def test_a_damaged_description_is_reported(folder: Path, content: str) -> None:
 def test_a_description_of_another_schema_need_not_be_readable(folder: Path) -> None:
     """Of another schema only the version number is read, so the message is right whatever else has changed."""
     open_edge_store(folder, checkpoint="c1", create=DIMS).close()
-    (folder / "index.json").write_text('{"format": "visxp-index", "schema": 2, "vectors": []}')
-    with pytest.raises(CollectionError, match="has schema version 2, this program reads version 1"):
+    (folder / "index.json").write_text('{"format": "visxp-index", "schema": 3, "vectors": []}')
+    with pytest.raises(CollectionError, match="has schema version 3, this program reads versions 1 to 2"):
         open_edge_store(folder, checkpoint="c1", create=None)
 
 
 def test_a_damaged_shard_is_reported(folder: Path) -> None:
     """A shard that lacks files gives one clear error that names the index."""
     open_edge_store(folder, checkpoint="c1", create=DIMS).close()
-    for segment in (folder / "videos" / "segments").glob("*/segment.json"):
+    for segment in (folder / "ledger" / "segments").glob("*/segment.json"):
         segment.write_bytes(b"\0")
     with pytest.raises(CollectionError, match=f"the engine of index {folder} failed"):
         open_edge_store(folder, checkpoint="c1", create=None)

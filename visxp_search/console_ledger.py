@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 def print_videos(records: Iterable[VideoRecord]) -> None:
     """The ledger as a table: a line each video, with further lines for further paths and for what failed."""
-    row = "{:12}  {:7}  {:5}  {:>9}  {:>16}  {}\n"
-    sys.stdout.write(row.format("id", "status", "kind", "length", "seconds", "path, remarks"))
-    indent = row.format("", "", "", "", "", "").rstrip("\n")
+    heads = ("id", "status", "kind", "length", "seconds", "path, remarks")
+    sys.stdout.write(_row(*heads))
+    indent = _row("", "", "", "", "", "").rstrip("\n")
     for record in records:
-        remarks = [*record.paths[1:], *([record.error] if record.error else [])]
-        line = row.format(
+        line = _row(
             record.video_id[:12],
             record.status,
             record.kind,
@@ -33,7 +32,14 @@ def print_videos(records: Iterable[VideoRecord]) -> None:
             f"{record.seconds_done} of {record.seconds_expected}",
             _printable(record.paths[0] if record.paths else ""),
         )
-        sys.stdout.write(line + "".join(f"{indent}{_printable(remark)}\n" for remark in remarks))
+        sys.stdout.write(line)
+        if record.error or len(record.paths) > 1:
+            remarks = [*record.paths[1:], *([record.error] if record.error else [])]
+            sys.stdout.writelines(f"{indent}{_printable(remark)}\n" for remark in remarks)
+
+
+def _row(video_id: str, status: str, kind: str, length: str, seconds: str, path: str) -> str:
+    return f"{video_id:12}  {status:7}  {kind:5}  {length:>9}  {seconds:>16}  {path}\n"
 
 
 def _printable(text: str) -> str:

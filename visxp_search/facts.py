@@ -1,5 +1,6 @@
 """What an index holds, and which video a person means; from the ledger alone, without media or networks."""
 
+import gc
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,26 @@ class IndexFacts:
     clusters_of: str
 
 
+def read_ledger(store: Store, status: str | None = None, *, brief: bool = False) -> list[VideoRecord]:
+    """The ledger entries (of one status) by path; see `Store.videos`.
+
+    Python's search for reference cycles rests meanwhile: a hundred thousand entries would wake it again and again, and
+    none of them is in a cycle.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sorted(store.videos(status, brief=brief), key=lambda record: record.paths)
+    finally:
+        if collects:
+            gc.enable()
+
+
 def collect_facts(store: Store) -> IndexFacts:
     """What an index holds."""
-    statuses: Counter[str] = Counter()
-    expected = 0
-    for record in store.videos(brief=True):
-        statuses[record.status] += 1
-        expected += record.seconds_expected
+    records = read_ledger(store, brief=True)
+    statuses = Counter(record.status for record in records)
+    expected = sum(record.seconds_expected for record in records)
     return IndexFacts(
         location=store.location,
         checkpoint=store.info.checkpoint,
@@ -65,7 +79,7 @@ def find_video(store: Store, text: str) -> VideoRecord:
     if exact is not None:
         return exact
     absolute = str(Path(text).absolute())
-    records = list(store.videos())
+    records = read_ledger(store)
     for matches in (
         [record for record in records if absolute in record.paths],
         [record for record in records if len(text) >= 4 and record.video_id.startswith(text)],

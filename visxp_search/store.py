@@ -23,7 +23,9 @@ import numpy.typing as npt
 
 from visxp_search.errors import CollectionError, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION, OLDEST_SCHEMA = 2, 1
+"""What new indexes are, and the oldest that is read. Since 2 an embedded index keeps its ledger in another way
+(`store_edge.LEDGERS`); its seconds, and indexes on servers and in Parquet, are as in 1."""
 VECTORS = ("visual", "audio", "joint")
 
 _NAMESPACE = uuid.UUID("6f1f2f0e-4a0d-5c8e-9a57-1d7a3f9b7c01")
@@ -68,7 +70,7 @@ class CollectionInfo:
     Attributes:
         checkpoint: id of the checkpoint that made the vectors.
         dims: vector name -> length, e.g. `{"visual": 256, "audio": 256, "joint": 128}`.
-        schema: version of this file's schema.
+        schema: version that it was made with, or migrated to.
     """
 
     checkpoint: str
@@ -465,13 +467,14 @@ def video_payload(record: VideoRecord) -> dict[str, Any]:
 
 def video_record(payload: Mapping[str, Any]) -> VideoRecord:
     """The ledger entry of a payload; keys that this version does not know are ignored."""
-    known = {name: payload[name] for name in _RECORD_KEYS if name in payload}
-    known["paths"] = tuple([_path_from_text(path) for path in payload["paths"]])
-    known["stats"] = {_path_from_text(path): stat for path, stat in payload.get("stats", {}).items()}
-    return VideoRecord(**known)
+    known = {name: payload[name] for name in _PLAIN_KEYS if name in payload}
+    paths = tuple([_path_from_text(path) for path in payload["paths"]])
+    if "stats" in payload:
+        known["stats"] = {_path_from_text(path): stat for path, stat in payload["stats"].items()}
+    return VideoRecord(paths=paths, **known)
 
 
-_RECORD_KEYS = tuple(f.name for f in fields(VideoRecord) if f.name != "vectors")
+_PLAIN_KEYS = tuple(f.name for f in fields(VideoRecord) if f.name not in ("paths", "stats", "vectors"))
 
 
 def _path_to_text(path: str) -> str:
@@ -576,13 +579,13 @@ def info_from_json(data: Any, *, location: str) -> CollectionInfo:
     """Read what `info_to_json` wrote, in whatever state it is found.
 
     Raises:
-        CollectionError: If it is not the description of a visxp index, or of one of another schema.
+        CollectionError: If it is not the description of a visxp index, or of one of a schema that is not read.
     """
     try:
         if data["format"] != _INFO_FORMAT:
             raise ValueError(f"its format is {data['format']!r}, not {_INFO_FORMAT!r}")
         schema = int(data["schema"])
-        readable = schema == SCHEMA_VERSION  # another version may say the rest in another way
+        readable = OLDEST_SCHEMA <= schema <= SCHEMA_VERSION  # another version may say the rest in another way
         dims = {str(name): int(dim) for name, dim in data["dims"].items()} if readable else {}
         info = CollectionInfo(checkpoint=str(data["checkpoint"]) if readable else "", dims=dims, schema=schema)
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
@@ -606,10 +609,10 @@ def check_info(
     Raises:
         CollectionError: If they disagree.
     """
-    if found.schema != SCHEMA_VERSION:
+    if not OLDEST_SCHEMA <= found.schema <= SCHEMA_VERSION:
         raise CollectionError(
-            f"index {location} has schema version {found.schema}, this program reads version {SCHEMA_VERSION}; "
-            f"use the visxp release that made it, or index the videos again into a new --index"
+            f"index {location} has schema version {found.schema}, this program reads versions {OLDEST_SCHEMA} to "
+            f"{SCHEMA_VERSION}; use the visxp release that made it, or index the videos again into a new --index"
         )
     if wanted_checkpoint is not None and found.checkpoint != wanted_checkpoint:
         raise CollectionError(

@@ -4,6 +4,7 @@ An engine brings a `Collection`, which is ten plain operations; `store_edge` and
 """
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -59,12 +60,12 @@ class StoredPoint:
     """One point as an engine sees it.
 
     Attributes:
-        point_id: UUID.
+        point_id: UUID, as text or as the engine has it (whose ids may be integers too; ours never are).
         vectors: name -> (D,) float32 of norm 1; only those that were asked for and are there.
         payload: JSON data.
     """
 
-    point_id: str
+    point_id: str | uuid.UUID | int
     vectors: Mapping[str, npt.NDArray[np.float32]]
     payload: Mapping[str, Any]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visxp_search.commands.exchange import index_export, index_import
+from visxp_search.commands.migrate import index_migrate
 from visxp_search.commands.rebuild import index_diff, index_rebuild, index_swap
 from visxp_search.commands.shared import (
     DEFAULT_WORKERS,
@@ -38,6 +39,7 @@ app.command("verify")(index_verify)
 app.command("rebuild")(index_rebuild)
 app.command("diff")(index_diff)
 app.command("swap")(index_swap)
+app.command("migrate")(index_migrate)
 app.command("export")(index_export)
 app.command("import")(index_import)
 app.command("push")(index_push)
@@ -215,12 +217,13 @@ def index_ls(
     Examples: `visxp index ls --index tapes.index --json` · `visxp index ls --status failed`
     """
     from visxp_search.console_ledger import print_videos
+    from visxp_search.facts import read_ledger
     from visxp_search.store import STATUSES
 
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status} is unknown; choose one of {', '.join(STATUSES)}")
     with open_bare_store(index) as store:
-        records = sorted(store.videos(status, brief=not as_json), key=lambda record: record.paths)
+        records = read_ledger(store, status, brief=not as_json)
     if as_json:
         hidden = {"vectors", "stats"}
         print_json([{k: v for k, v in vars(record).items() if k not in hidden} for record in records])
