@@ -44,7 +44,8 @@ TASKS_PER_CORE = 2
 FEWEST_TASKS = 4
 PATIENCE_SECONDS = 5.0
 """How long the head of a cluster may take to answer at all."""
-WAIT_SECONDS = 0.2
+WAIT_SECONDS, LOOK_SECONDS = 0.2, 0.01
+"""How long the desk waits for a message, and how often it looks."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,12 @@ class RayPool:
         for reference in done:
             seat = self._seats.pop(reference)
             fault = _fault_of(reference)
-            if fault is not None and seat.file is not None:
-                seat.next_message = Failed(None, fault)
-                yield seat
+            if seat.file is None:
+                continue
+            if fault is None:
+                raise AssertionError(f"the task of {seat.file.path} ended without saying how")
+            seat.next_message = Failed(None, fault)
+            yield seat
 
     def stop(self) -> None:
         """Cancel all tasks."""
@@ -238,17 +242,17 @@ class _Desk:
     """Messages of tasks for the driver, and its answers; an actor."""
 
     def __init__(self) -> None:
-        self._messages: asyncio.Queue[tuple[int, Message]] = asyncio.Queue()
+        self._messages: list[tuple[int, Message]] = []
         self._answers: dict[int, asyncio.Future[int | None]] = {}
 
     async def tell(self, ticket: int, message: Message) -> None:
         """Leave a message."""
-        await self._messages.put((ticket, message))
+        self._messages.append((ticket, message))
 
     async def ask(self, ticket: int, message: Message) -> int | None:
         """Leave a message and wait for the answer."""
         self._answers[ticket] = asyncio.get_running_loop().create_future()
-        await self._messages.put((ticket, message))
+        self._messages.append((ticket, message))
         return await self._answers[ticket]
 
     async def answer(self, ticket: int, value: int | None) -> None:
@@ -258,13 +262,11 @@ class _Desk:
 
     async def collect(self, patience_seconds: float) -> list[tuple[int, Message]]:
         """All messages; if there is none, wait a while for one."""
-        found: list[tuple[int, Message]] = []
-        try:
-            found.append(await asyncio.wait_for(self._messages.get(), timeout=patience_seconds))
-        except TimeoutError:
-            return []
-        while not self._messages.empty():
-            found.append(self._messages.get_nowait())
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + patience_seconds
+        while not self._messages and clock.time() < deadline:
+            await asyncio.sleep(LOOK_SECONDS)
+        found, self._messages = self._messages, []
         return found
 
 

@@ -1,5 +1,6 @@
 """Indexing on a Ray cluster: the same points as on one machine, whatever is killed; clear errors without one."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 
 from indexer.pipeline import Indexed, Message, Stored, add_files
 from indexer.plan import FoundFile
+from indexer.ray_cluster import _Desk
 from indexer.worker import Opened
 from tests.conftest import write_film
 from tests.indexes import assert_nearly_same, contents_of, open_index_of
@@ -32,13 +34,20 @@ pytestmark = [
 
 QUIET_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # nodes know each other by 127.0.0.1, and listen nowhere else
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "10",
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
 }
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""For drivers: Ray takes 127.0.0.1 for the address of this machine, as it does on Windows and OSX."""
+START_ON_LOOPBACK = """
+import ray._private.services
+ray._private.services.node_ip_address_from_perspective = lambda *_: "127.0.0.1"  # what ON_LOOPBACK forbids to nodes
+from ray.scripts.scripts import main
+main()
+"""
 CORES = 1
 
 
@@ -51,7 +60,7 @@ class TwoNodes:
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start both, and wait until the head listens."""
+        """Start both, and wait until the second has joined the first."""
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
         self._start("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
@@ -62,9 +71,15 @@ class TwoNodes:
             except OSError:
                 time.sleep(0.1)
         self._start(f"--address={self.address}")
+        for _ in range(600):
+            if "Ray runtime started" in (self.folder / "node1.log").read_text():
+                return
+            assert self.nodes[1].poll() is None, (self.folder / "node1.log").read_text()
+            time.sleep(0.1)
+        raise AssertionError("the second node did not join in a minute")
 
     def _start(self, *options: str) -> None:
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={CORES}"]
+        command = [sys.executable, "-c", START_ON_LOOPBACK, "start", "--block", f"--num-cpus={CORES}"]
         command += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options]
         log = (self.folder / f"node{len(self.nodes)}.log").open("wb")
         with log:
@@ -102,7 +117,7 @@ def two_nodes() -> Iterator[TwoNodes]:
 def _add(url: str, media: Path, model: Path, address: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "visxp_search.cli", "index", "add", str(media), "--index", url]
     command += ["--model", str(model), "--ray", address]
-    return subprocess.Popen(command, env=os.environ | QUIET_RAY, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=os.environ | QUIET_RAY | ON_LOOPBACK, stderr=subprocess.PIPE, text=True)
 
 
 def _wait_for_seconds(url: str, wanted: int, *, process: subprocess.Popen[str]) -> None:
@@ -210,6 +225,25 @@ def test_a_task_that_is_run_again_is_no_duplicate(
         (record,) = store.videos()
     assert (pool.answers, report.indexed, report.duplicates) == ([0, 0], 1, 0)
     assert (record.status, record.tries, record.seconds_done) == (DONE, 2, 2)
+
+
+def test_the_desk_hands_over_everything_that_was_left() -> None:
+    """Messages are collected once, in order and at once, whether the driver waits or not; questions get answers."""
+
+    async def talk() -> None:
+        desk = _Desk()
+        assert await desk.collect(0.02) == []
+        stored = Stored(1, 0.0, 0.0)
+        await desk.tell(1, stored)
+        question = asyncio.create_task(desk.ask(2, stored))
+        await asyncio.sleep(0)
+        assert await desk.collect(0) == [(1, stored), (2, stored)]
+        assert await desk.collect(0) == []
+        await desk.answer(2, 32)
+        await desk.answer(2, None)  # a second answer changes nothing
+        assert await question == 32
+
+    asyncio.run(talk())
 
 
 def test_bare_options_get_their_value() -> None:
