@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path
 from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import Clustering, label_points, read_clustering
-from visxp_search.decode import MediaInfo
 from visxp_search.embed import Embedder, SelfLabelled
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
@@ -428,7 +427,7 @@ class _Run:
             duration_seconds=message.info.duration_seconds,
             seconds_expected=message.info.n_seconds,
             checkpoint=self.embedder.checkpoint_id,
-            facts=_facts(message.info),
+            facts=message.info.facts,
             error="",
             tries=(known.tries if known else 0) + 1,
         )
@@ -576,17 +575,6 @@ def _first_missing_block(stored: set[int]) -> int:
     while all(second in stored for second in range(first, first + BLOCK_SECONDS)):
         first += BLOCK_SECONDS
     return first
-
-
-def _facts(info: MediaInfo) -> dict[str, Any]:
-    return {
-        "container": info.container,
-        "video_codec": info.video_codec,
-        "audio_codec": info.audio_codec,
-        "width": info.width,
-        "height": info.height,
-        "frames_per_second": info.frames_per_second,
-    }
 
 
 def _record_of(seat: Seat) -> VideoRecord:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import PIL.Image
@@ -132,6 +132,18 @@ class MediaInfo:
     def has_audio(self) -> bool:
         """Whether there is sound."""
         return bool(self.audio_codec)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What people and players want to know of it, as the ledger keeps it."""
+        return {
+            "container": self.container,
+            "video_codec": self.video_codec,
+            "audio_codec": self.audio_codec,
+            "width": self.width,
+            "height": self.height,
+            "frames_per_second": self.frames_per_second,
+        }
 
 
 def probe(path: str | os.PathLike[str], *, limits: DecodeLimits | None = None) -> MediaInfo:

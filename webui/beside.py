@@ -6,9 +6,8 @@ An upload is known to a browser by the folder it lies in, whose name is a salted
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
-from visxp_search.decode import MediaInfo, probe
+from visxp_search.decode import probe
 from visxp_search.errors import VisxpError
 from visxp_search.store import Store, VideoRecord
 from webui.asking import Uploads, checked_upload
@@ -74,15 +73,5 @@ def find_upload(uploads: Uploads, media_id: str) -> VideoRecord | None:
         duration_seconds=info.duration_seconds,
         seconds_expected=max(1, math.ceil(info.duration_seconds)),
         stats={str(path): [status.st_size, status.st_mtime_ns]},
-        facts=_facts(info),
+        facts=info.facts,
     )
-
-
-def _facts(info: MediaInfo) -> dict[str, Any]:
-    return {
-        "container": info.container,
-        "video_codec": info.video_codec,
-        "audio_codec": info.audio_codec,
-        "width": info.width,
-        "height": info.height,
-    }
