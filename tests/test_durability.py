@@ -1,5 +1,6 @@
 """Disks that fill up, that may not be written and that go away: one clear line each, and nothing is lost."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -94,8 +95,51 @@ def test_little_space_is_refused_before_the_engine_meets_it(
         with pytest.raises(CollectionError, match="is full"):
             store.upsert_videos([VideoRecord(f"{0:032x}", ("/a.mp4",), status=DONE)])
         assert (store.count(), store.count_videos()) == (256, 0)
+        with pytest.raises(CollectionError, match="is full"):
+            store.optimize()  # which writes segments anew before it removes the old ones
+        with pytest.raises(CollectionError, match="is full"):
+            open_store(index_folder.with_name("another"), checkpoint="c1", create=DIMS)
         store.delete_video(f"{0:032x}")  # which makes space
         assert store.count() == 0
+
+
+def test_a_disk_that_is_gone(index_folder: Path) -> None:
+    """What is written after the index's folder vanished is refused with a line that says so."""
+    with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
+        store.upsert_seconds(_points(0))
+        away = index_folder.rename(index_folder.with_name("away"))
+        with pytest.raises(CollectionError, match=f"the disk of index {index_folder} is gone: .* bring it back"):
+            store.upsert_seconds(_points(1))
+        away.rename(index_folder)
+        store.upsert_seconds(_points(1))
+    with closing(open_store(index_folder, checkpoint="c1")) as store:
+        assert store.count() == 512
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
+def test_permissions_that_were_lost(index_folder: Path) -> None:
+    """Whoever may not write in an index's folder gets one line that says so; with the rights back all is there."""
+    with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
+        store.upsert_seconds(_points(0))
+    index_folder.parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(CollectionError, match=r"cannot be opened: .*Permission denied.*writable directory"):
+            open_store(index_folder, checkpoint="c1")
+    finally:
+        os.seteuid(0)
+    with closing(open_store(index_folder, checkpoint="c1")) as store:
+        assert store.count() == 256
+
+
+def test_nothing_that_decides_asks_the_wall_clock() -> None:
+    """A clock that jumps back can confuse neither indexing nor stores: they measure with monotonic clocks alone."""
+    root = Path(store_edge.__file__).parents[1]
+    files = [*root.glob("indexer/*.py"), *root.glob("visxp_search/store*.py")]
+    assert len(files) > 8
+    for path in files:
+        assert "time.time(" not in path.read_text(), path
+        assert "datetime" not in path.read_text(), path
 
 
 @pytest.mark.parametrize("shard", ["ledger", "seconds"])

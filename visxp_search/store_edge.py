@@ -211,6 +211,7 @@ def _create(path: Path, info: CollectionInfo) -> None:
     `index.json.new` is there before the shards and becomes `index.json` when they are complete; a creation that was
     cut short before that holds no data, and is begun again.
     """
+    require_space(path)
     _write_synced(path / _INFO_NEW, json.dumps(info_to_json(info), indent=1))
     for name, config, indexes in (
         (_SECONDS, _seconds_config(info.dims), PAYLOAD_INDEXES),
