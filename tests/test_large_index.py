@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,9 @@ DIM = 32
 N_VIDEOS, VIDEO_SECONDS = 12, 150
 
 
-def unit(rows: FloatArray) -> FloatArray:
+def unit(rows: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Rows of norm 1."""
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def video_id(number: int) -> str:
