@@ -23,8 +23,7 @@ N_VIDEOS, VIDEO_SECONDS = 12, 150
 
 def unit(rows: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Rows of norm 1."""
-    scaled: FloatArray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return scaled
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def video_id(number: int) -> str:
