@@ -67,7 +67,7 @@ def test_the_readme_has_a_place_for_the_table() -> None:
 
 def test_headlines_are_of_sections_that_exist() -> None:
     """No headline waits for a section that is not measured."""
-    assert {headline.key.partition("/")[0] for headline in report.HEADLINES} == set(run.BUDGET_MINUTES)
+    assert {headline.key.partition("/")[0] for headline in report.HEADLINES} <= set(run.BUDGET_MINUTES)
 
 
 def test_quick_numbers_are_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +115,12 @@ def _ways(*, budget_seconds: float, quick: bool) -> list[Row]:
                 )
             ways[f"{part}, int8 in its recurrent and linear layers"] = int8.embed
         if not quick and shutil.which("g++"):
-            ways[f"{part}, torch.compile"] = torch.compile(embed)
+            compiled = torch.inference_mode()(torch.compile(embed))
+            try:
+                compiled(inputs[part])
+                ways[f"{part}, torch.compile"] = compiled
+            except RuntimeError as exc:  # its compiler's errors too
+                print(f"encode: torch.compile cannot do the {part}: {str(exc)[:300]}", file=sys.stderr)
         cases: dict[str, Callable[[], object]] = {
             name: torch.inference_mode()(lambda way=way, batch=inputs[part]: way(batch)) for name, way in ways.items()
         }

@@ -4,19 +4,16 @@ The vectors are invented: groups of seconds around common centres, as shots and 
 the work folder and used again.
 """
 
-import itertools
-import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import qdrant_edge as edge
 
 from tests.benchmarks.index import run
 from tests.benchmarks.race import Row, race, row, rows_of
@@ -30,8 +27,6 @@ FloatArray = npt.NDArray[np.float32]
 
 SIZES = ((10_000, 0.1), (100_000, 0.2), (1_000_000, 0.7))
 """Seconds of an index, and its share of the time."""
-ENGINE_SIZE = 100_000
-"""Of this one the engine alone is measured too."""
 MODALITIES = ("visual", "audio")
 VIDEO_SECONDS = 500
 N_CLUSTERS = 200
@@ -45,8 +40,6 @@ def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
     rows: list[Row] = []
     for size, share in SIZES[:1] if quick else SIZES:
         rows += _measure_size(work / f"index_{size}", size, budget_seconds=share * budget_seconds)
-        if size == ENGINE_SIZE:
-            rows += _beside_graph(work / f"index_{size}", work / "graph", budget_seconds=share * budget_seconds)
     return rows
 
 
@@ -184,70 +177,3 @@ def _recall(store: Store, matrix: FloatArray, name: str, *, where: Filter | None
         found = {(hit.video_id, hit.second) for hit in store.query("visual", query, top=TOP, where=where)[0]}
         shares.append(len(wanted & found) / TOP)
     return replace(row("search", name, shares, unit="share"), value=statistics.mean(shares))
-
-
-def _beside_graph(index: Path, folder: Path, *, budget_seconds: float) -> list[Row]:
-    """The engine alone: exact, by int8 vectors as the store does it, and by a graph (HNSW), of one vector a second.
-
-    The graph is built in a copy of the index's shard, and how long that takes is a row.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(index / "seconds", folder)
-    dims = {name: spec.length for name, spec in load_embedder().specs.items()}
-    graph = edge.EdgeConfig(
-        vectors={name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items()},
-        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
-        quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99),
-        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=10_000),
-    )
-    ways = {
-        "exact": edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True)),
-        "int8, compared again": edge.SearchParams(
-            quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0)
-        ),
-    }
-    queries = make_vectors(0, BLOCK, dims)["visual"][::97]
-    queries = queries + 0.02 * np.random.default_rng(9).standard_normal(queries.shape, dtype=np.float32)
-    label = f"{ENGINE_SIZE}, engine alone"
-    shard = edge.EdgeShard.load(str(folder))
-    rows, exact = _race_ways(shard, ways, queries, label, budget_seconds=budget_seconds / 4)
-    shard.close()
-    begun = time.perf_counter()
-    shard = edge.EdgeShard.load(str(folder), graph)
-    shard.optimize()
-    rows.append(row("search", f"{label}: building graphs", [time.perf_counter() - begun], unit="s"))
-    by_graph = {"graph, ef 128": edge.SearchParams(hnsw_ef=128, quantization=ways["int8, compared again"].quantization)}
-    rows += _race_ways(shard, by_graph, queries, label, budget_seconds=budget_seconds / 4, exact=exact)[0]
-    shard.close()
-    return rows
-
-
-def _race_ways(
-    shard: edge.EdgeShard,
-    ways: dict[str, edge.SearchParams],
-    queries: FloatArray,
-    label: str,
-    *,
-    budget_seconds: float,
-    exact: Sequence[set[object]] | None = None,
-) -> tuple[list[Row], Sequence[set[object]]]:
-    """Times and recall of each way; `exact` is what the first way finds unless given."""
-
-    def ask(query: FloatArray, way: edge.SearchParams) -> set[object]:
-        nearest = edge.Query.Nearest(query.tolist(), using="visual")
-        return {point.id for point in shard.query(edge.QueryRequest(limit=TOP, query=nearest, params=way))}
-
-    turn = itertools.cycle(queries)
-    cases: dict[str, Callable[[], object]] = {
-        f"{label}: {name}": lambda way=way: ask(next(turn), way)  # type: ignore[misc]
-        for name, way in ways.items()
-    }
-    times = race(cases, rounds=N_QUERIES, budget_seconds=budget_seconds)
-    rows = rows_of("search", times, unit="ms", scale=1000)
-    found = {name: [ask(query, way) for query in queries] for name, way in ways.items()}
-    exact = exact or found[next(iter(ways))]
-    for name, answers in found.items():
-        shares = [len(a & b) / TOP for a, b in zip(answers, exact, strict=True)]
-        recall = row("search", f"{label}: {name}, recall@{TOP}", shares, unit="share")
-        rows.append(replace(recall, value=statistics.mean(shares)))
-    return rows, exact
