@@ -24,8 +24,9 @@ from visxp_search.cli import main
 from visxp_search.cluster_book import ROOT
 from visxp_search.cluster_describe import SORTS, Example, describe_nodes, shown_nodes, summarise
 from visxp_search.cluster_fit import FitOptions, choose_n_clusters, fit_clusters
+from visxp_search.cluster_model import make_features
 from visxp_search.cluster_sheet import Tile, make_tiles, render_sheet
-from visxp_search.cluster_store import Clustering, label_points, require_clustering, write_clustering
+from visxp_search.cluster_store import DOCUMENT, Clustering, label_points, require_clustering, write_clustering
 from visxp_search.errors import CollectionError, UsageError
 from visxp_search.render import write_video
 from visxp_search.store import DONE, Filter, SecondPoint, Store, VideoRecord, make_payload
@@ -374,6 +375,34 @@ def test_words_say_what_is_missing(store: Store) -> None:
     assert summarise(replace(whole, has_visual=0.3), {}).startswith("mostly sound without picture;")
     alike = replace(whole, purity_visual=0.3, purity_audio=0.8)
     assert summarise(alike, {}).startswith("same sound, different pictures;")
+
+
+def test_silence_is_like_silence() -> None:
+    """Pictures without sound are alike by that alone, less than by a sound; where it counts nothing, not at all."""
+    red, blue, tone, none = *np.eye(2, 4, dtype=np.float32), np.eye(4, dtype=np.float32)[2], np.zeros(4, np.float32)
+    vectors = np.stack([red, blue, red + tone, blue + tone, none])
+    means = {"visual": np.zeros(2, np.float32), "audio": np.zeros(2, np.float32)}
+    features = make_features(vectors, means, absence=0.7)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
+    alike = features @ features.T
+    assert 0.3 < alike[0, 1] < alike[2, 3] == pytest.approx(0.5)
+    assert alike[0, 4] > alike[0, 1] > alike[0, 3] == 0
+    assert not make_features(vectors, means, absence=0)[4].any()
+
+
+def test_clusters_of_earlier_releases_are_read_and_fitted_on(store: Store) -> None:
+    """A document that knows nothing of missing modalities labels as it did, and its clusters are found again."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    old = replace(clustering.model, prototypes=clustering.model.prototypes[:, :-2].copy(), absence=0.0)
+    write_clustering(store, replace(clustering, model=old))
+    document = store.read_document(DOCUMENT)
+    assert document is not None
+    del document["model"]["absence"], document["fit"]["wanted"], document["fit"]["obtained"]
+    store.write_document(DOCUMENT, document)
+    found = require_clustering(store)
+    points = list(store.seconds(with_vectors=found.model.modalities))
+    assert [label["cluster"] for label in found.label(points)] == [point.payload["cluster"] for point in points]
+    assert fit_clusters(store, FitOptions()).carried == N_KINDS
 
 
 @pytest.mark.parametrize("n_kinds", [6, 12, 24])

@@ -167,11 +167,21 @@ def test_first_prototypes_lie_in_different_groups() -> None:
 def test_confirmed_bits_are_those_shared_beyond_chance() -> None:
     """Equal labels of four kinds share two bits, however they are called; unrelated ones none, finer ones no more."""
     labels = torch.arange(4).repeat(500)
-    assert confirmed_bits(labels, 3 - labels) == pytest.approx(2, abs=0.02)
+    alone = torch.arange(2000)
+    assert confirmed_bits(labels, 3 - labels, stretches=alone) == pytest.approx(2, abs=0.02)
     generator = torch.Generator().manual_seed(0)
     other = torch.randint(40, (2000,), generator=generator)
-    assert confirmed_bits(labels, other) == pytest.approx(0, abs=0.02)
-    assert 1.7 < confirmed_bits(labels, 4 * other + labels) < 2
+    assert confirmed_bits(labels, other, stretches=alone) == pytest.approx(0, abs=0.02)
+    assert 1.7 < confirmed_bits(labels, 4 * other + labels, stretches=alone) < 2
+
+
+def test_rows_of_one_stretch_confirm_nothing() -> None:
+    """What two labellings share only because rows of one stretch belong together in both is taken for chance."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(8, (100,), generator=generator).repeat_interleave(20) for _ in range(2))
+    together = confirmed_bits(first, second, stretches=torch.arange(100).repeat_interleave(20))
+    alone = confirmed_bits(first, second, stretches=torch.arange(2000))
+    assert alone - together > 0.2
 
 
 @settings(max_examples=50, deadline=None)

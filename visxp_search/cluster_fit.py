@@ -319,7 +319,7 @@ def choose_n_clusters(
     curve: list[tuple[int, float]] = []
     for done, k in enumerate(grid):
         progress("choose K", done, len(grid))
-        bits = [_confirmed(sample, half, min(k, smaller), seed=seed) for half in halves]
+        bits = [_confirmed(sample, numbers, half, min(k, smaller), seed=seed) for half in halves]
         curve.append((k, round(sum(bits) / len(bits) - math.log2(k) / 2, 4)))
         if len(curve) - 1 - _best(curve) >= PATIENCE:
             break
@@ -327,13 +327,13 @@ def choose_n_clusters(
     return curve[_best(curve)][0], tuple(curve)
 
 
-def _confirmed(sample: Tensor, half: Tensor, n_clusters: int, *, seed: int) -> float:
+def _confirmed(sample: Tensor, stretches: Tensor, half: Tensor, n_clusters: int, *, seed: int) -> float:
     """Confirmed bits of the labels of a sample (B, F) by fits to one half (B,) of it and to the other."""
     first, second = (
         (sample @ _first_prototypes(sample[part], n_clusters, seed=seed + 100 * turn).T).argmax(dim=1)
         for turn, part in enumerate((half, ~half))
     )
-    return confirmed_bits(first, second, seed=seed)
+    return confirmed_bits(first, second, stretches=stretches, seed=seed)
 
 
 def _best(curve: list[tuple[int, float]]) -> int:
