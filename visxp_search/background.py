@@ -24,7 +24,7 @@ MIN_SAMPLE = 20
 """Values below which nothing is said about chance."""
 LARGEST, SMALLEST = 20.0, -3.0
 """Bounds of a standardised similarity: beyond them it is no further evidence, and no single second decides alone."""
-LARGEST_SAME = 45.0
+LARGEST_SAME = 90.0
 """The upper bound where the same recording is looked for, by which a copy stands out from what merely shows the same
 scene: both are far above unrelated seconds."""
 MIN_SPREAD = 0.05
