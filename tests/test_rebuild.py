@@ -138,8 +138,10 @@ def test_an_index_agrees_with_itself(index: Path, tiny_embedder: L3NetEmbedder) 
     assert found.overlap == found.overlap_videos == dict.fromkeys(("visual", "audio", "joint"), 1.0)
 
 
-@pytest.mark.parametrize("command", ["rebuild --model x", "diff", "swap", "swap --undo --drop"])
-def test_on_a_server_another_way_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """These commands are of embedded indexes; wrong use is said in one line."""
-    assert main(["index", *command.split(), "--index", "http://127.0.0.1:1"]) == 2
+@pytest.mark.parametrize(("command", "code"), [("diff", 3), ("swap", 3), ("swap --undo --drop", 2)])
+def test_a_server_that_is_not_there_and_wrong_use_are_named(
+    capsys: pytest.CaptureFixture[str], command: str, code: int
+) -> None:
+    """Both end in one line, each with its exit code."""
+    assert main(["index", *command.split(), "--index", "http://127.0.0.1:1"]) == code
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

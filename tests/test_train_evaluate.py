@@ -78,14 +78,13 @@ def test_evaluation_has_baselines_and_intervals_in_every_table(trained: Path) ->
 
 
 def test_checkpoints_are_measured_beside_each_other(trained: Path, tmp_path: Path) -> None:
-    """With `--beside` every table of trained networks has the rows of both, and those of the first stay the same."""
-    checkpoints = [trained / "run" / f"checkpoint_{stage}" for stage in ("selflabel", "avc")]
+    """A run measures each stage beside the one before; the rows of the later one are those that it has alone."""
     arguments = ["train", "evaluate", str(trained / "corpus"), "--cache", str(trained / "cache"), "--quiet"]
-    arguments += ["--model", str(checkpoints[0]), "--beside", str(checkpoints[1]), "--out", str(tmp_path)]
+    arguments += ["--model", str(trained / "run" / "checkpoint_selflabel"), "--out", str(tmp_path)]
     assert main(arguments) == 0
-    both = json.loads((tmp_path / "evaluation.json").read_text())
-    alone = json.loads((trained / "run" / "evaluation_selflabel" / "evaluation.json").read_text())
-    name = f"checkpoint {load_checkpoint(checkpoints[1]).checkpoint_id}"
+    alone = json.loads((tmp_path / "evaluation.json").read_text())
+    both = json.loads((trained / "run" / "evaluation_selflabel" / "evaluation.json").read_text())
+    name = f"checkpoint {load_checkpoint(trained / 'run' / 'checkpoint_avc').checkpoint_id}"
     for table, before in zip(both["tables"], alone["tables"], strict=True):
         others = [row for row in table["rows"] if name in row["name"]]
         assert others
