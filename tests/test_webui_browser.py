@@ -159,7 +159,7 @@ def play(page: Any, what: str) -> dict[str, float]:
     page.evaluate(
         "() => { const begun = performance.now(); window.played = null;"
         " document.addEventListener('playing', (event) => { const p = event.target;"
-        " if (p.id !== 'vx-player') return; window.played = window.played ||"
+        " if (p.id !== 'vx-player' || window.played) return; window.played ="
         " { at: (p.played.length ? p.played.start(0) : p.currentTime) + Number(p.dataset.origin),"
         " wanted: Number(p.dataset.seek),"
         " ms: performance.now() - begun };"
