@@ -138,7 +138,9 @@ def test_an_index_agrees_with_itself(index: Path, tiny_embedder: L3NetEmbedder) 
     assert found.overlap == found.overlap_videos == dict.fromkeys(("visual", "audio", "joint"), 1.0)
 
 
-@pytest.mark.parametrize(("command", "code"), [("diff", 3), ("swap", 3), ("swap --undo --drop", 2)])
+@pytest.mark.parametrize(
+    ("command", "code"), [("rebuild --model x", 3), ("diff", 3), ("swap", 3), ("swap --undo --drop", 2)]
+)
 def test_a_server_that_is_not_there_and_wrong_use_are_named(
     capsys: pytest.CaptureFixture[str], command: str, code: int
 ) -> None:
