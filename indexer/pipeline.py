@@ -173,7 +173,7 @@ def add_files(
         store: an index open for writing, of the embedder's checkpoint.
         embedder: makes the embeddings.
         paths: files and folders; folders are walked recursively.
-        workers: decoding processes.
+        workers: decoding processes; if there are fewer files, as many threads in all.
         limits: what one file may cost; defaults to `WorkerLimits()`.
         progress: told what happens.
         pool: where files are read; None: in `workers` processes of this machine, within `limits`.
@@ -183,7 +183,7 @@ def add_files(
     """
     run = _Run(store, embedder, progress or Silent())
     queue = run.plan(paths)
-    pool = pool or _ProcessPool(min(workers, len(queue)), limits or WorkerLimits(), embedder)
+    pool = pool or _ProcessPool(workers, len(queue), limits or WorkerLimits(), embedder)
     try:
         while queue or pool.is_busy():
             while queue and pool.has_room():
@@ -255,8 +255,10 @@ SETTLE_SECONDS = 20.0
 class _ProcessPool:
     """Decoding processes of this machine, as a `Pool`."""
 
-    def __init__(self, n_workers: int, limits: WorkerLimits, embedder: Embedder) -> None:
-        self._workers = [_Worker(limits) for _ in range(n_workers)]
+    def __init__(self, workers: int, n_files: int, limits: WorkerLimits, embedder: Embedder) -> None:
+        n_processes = min(workers, n_files)
+        threads = workers // max(1, n_processes)  # fewer files than workers: several decode one file
+        self._workers = [_Worker(limits, threads=threads) for _ in range(n_processes)]
         self._embedder = embedder
 
     def has_room(self) -> bool:
@@ -281,10 +283,10 @@ class _ProcessPool:
 class _Worker:
     """The parent's end of one decoding process, as a `Seat`."""
 
-    def __init__(self, limits: WorkerLimits) -> None:
+    def __init__(self, limits: WorkerLimits, *, threads: int = 1) -> None:
         self.file: FoundFile | None = None
         self.record: VideoRecord | None = None
-        self._limits = limits
+        self._limits, self._threads = limits, threads
         self._n_seconds = 0
         self._began_at = self._heard_at = 0.0
         self._start()
@@ -302,7 +304,8 @@ class _Worker:
         self.file = file
         self._n_seconds = 0
         self._began_at = self._heard_at = time.monotonic()
-        self.send(Job(file.path, frame_size=embedder.frame_size, sample_rate_hz=embedder.sample_rate_hz))
+        wanted = {"frame_size": embedder.frame_size, "sample_rate_hz": embedder.sample_rate_hz}
+        self.send(Job(file.path, **wanted, threads=self._threads))
 
     def send(self, message: Job | int | None) -> None:
         """Answer the process. If it has died, `receive` says so next."""

@@ -1,4 +1,4 @@
-"""A decoding process: files in, clips out, one decode thread. It never loads torch.
+"""A decoding process: files in, clips out. It never loads torch.
 
 The parent and a worker talk over one pipe, in this order for each file:
 
@@ -71,6 +71,7 @@ class Job:
     path: Path
     frame_size: int
     sample_rate_hz: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def _serve(pipe: Connection, job: Job, limits: WorkerLimits) -> None:
             sample_rate_hz=job.sample_rate_hz,
             start_second=first,
             limits=limits.decode,
+            threads=job.threads,
         ) as reader:
             for block in _blocks(reader):
                 pipe.send(Clips(block))

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import struct
+import threading
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,12 +56,16 @@ NTSC = Fraction(30000, 1001)
 REAL_X264 = {"preset": "veryfast"}
 
 
-def read(path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None) -> list[Clip]:
+def read(
+    path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None, threads: int = 1
+) -> list[Clip]:
     """All clips of a file."""
-    return list(open_clips(path, method=method, start=start, stop=stop))
+    return list(open_clips(path, method=method, start=start, stop=stop, threads=threads))
 
 
-def open_clips(path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None) -> ClipReader:
+def open_clips(
+    path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None, threads: int = 1
+) -> ClipReader:
     """A reader of a file with the sizes of these tests."""
     return decode_clips(
         path,
@@ -69,6 +74,7 @@ def open_clips(path: Path, *, method: str = "two_pass", start: int = 0, stop: in
         start_second=start,
         stop_second=stop,
         method=method,  # type: ignore[arg-type]
+        threads=threads,
     )
 
 
@@ -174,14 +180,18 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_awkward_file(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Both methods give the same bits, the known frame and the known tone, from any second on."""
+def test_awkward_file(
+    case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both methods and several threads give the same bits, the known frame and the known tone, from any second on."""
+    monkeypatch.setattr("visxp_search.frame_plan.RUN_FRAMES", 1)
     path = write_media(tmp_path / case.name, case.pictures, case.sound, options=case.options)
     with caplog.at_level(logging.INFO, logger="visxp_search"):
         reader = open_clips(path)
         clips = list(reader)
     assert ("every frame is decoded" not in caplog.text) == case.plan_holds
     assert_same_clips(clips, read(path, method="sequential"))
+    assert_same_clips(clips, read(path, threads=3))
     assert indices(clips) == case.frames
     assert reader.complaint == ""
     assert reader.info.n_seconds == len(clips)
@@ -195,6 +205,16 @@ def test_awkward_file(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixtu
         else:
             assert clip.waveform is not None
             assert abs(loudest_frequency(clip.waveform) - tone_of(clip.second)) < 5
+
+
+def test_reading_in_threads_can_be_ended_early(tmp_path: Path) -> None:
+    """A reader with threads that is closed after a few seconds leaves no thread and no open file behind."""
+    path = write_media(tmp_path / "long.mp4", constant(40 * 25, 25), options={"x264-params": "keyint=25"})
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    with open_clips(path, threads=2) as reader:
+        assert [next(reader).second for _ in range(3)] == [0, 1, 2]
+        assert threading.active_count() == before[0] + 2
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
 
 
 @pytest.mark.shared

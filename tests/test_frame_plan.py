@@ -1,6 +1,7 @@
 """Tests of the choice of frames and packets: pure functions."""
 
 from fractions import Fraction
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from visxp_search.frame_plan import (
     DECODE,
     NO_FRAME,
     REFERENCE,
+    RUN_FRAMES,
     SKIP,
     PacketTable,
     choose_frames,
     has_reliable_times,
     pick_frames,
     plan_packets,
+    split_wanted,
 )
 
 N_SECONDS = 12
@@ -40,6 +43,17 @@ def make_table(
 def actions(table: PacketTable, wanted: list[int]) -> list[int]:
     """What is done with each packet when frames of these ticks are wanted."""
     return [int(action) for action in plan_packets(table, is_wanted=np.isin(table.pts, wanted)).action]
+
+
+@given(wanted=st.sets(st.integers(0, 199)).map(sorted), keyframes=st.sets(st.integers(0, 199)).map(sorted))
+def test_wanted_frames_are_split_between_groups_only(wanted: list[int], keyframes: list[int]) -> None:
+    """The runs are the wanted ticks in order, none shares a GOP with another, and all but the last are long enough."""
+    table = make_table(list(range(200)), keyframes=keyframes)
+    runs = [run.tolist() for run in split_wanted(table, np.array(wanted, dtype=np.int64))]
+    assert list(chain.from_iterable(runs)) == wanted
+    assert all(len(run) >= RUN_FRAMES for run in runs[:-1])
+    for one, following in pairwise(runs):
+        assert any(one[-1] < keyframe <= following[0] for keyframe in keyframes)
 
 
 @given(

@@ -49,7 +49,7 @@ from visxp_search.decode_pictures import (
     Picture,
     PlanFailedError,
     decode_in_order,
-    decode_wanted,
+    decode_pictures,
     find_shown_size,
     resize,
 )
@@ -220,6 +220,7 @@ def decode_clips(
     stop_second: int | None = None,
     limits: DecodeLimits | None = None,
     method: Method = "two_pass",
+    threads: int = 1,
 ) -> "ClipReader":
     """Stream the seconds `[start_second, stop_second)` of a file, second by second, with flat memory.
 
@@ -235,13 +236,16 @@ def decode_clips(
         stop_second: first second not to read; None for the end.
         limits: defaults to `DecodeLimits()`.
         method: "two_pass" or the slow reference "sequential"; both give the same bits.
+        threads: that decode the pictures of an undamaged file; they change no bit either.
 
     Raises:
         DecodeError: At once, if the file cannot be read or breaks the limits.
         ValueError: If an argument is out of range.
     """
-    if frame_size < 1 or sample_rate_hz < 1:
-        raise ValueError(f"frame_size {frame_size} and sample_rate_hz {sample_rate_hz} must be positive")
+    if frame_size < 1 or sample_rate_hz < 1 or threads < 1:
+        raise ValueError(
+            f"frame_size {frame_size}, sample_rate_hz {sample_rate_hz} and threads {threads} must be positive"
+        )
     if start_second < 0 or (stop_second is not None and stop_second < start_second):
         raise ValueError(f"seconds [{start_second}, {stop_second}) are not an interval from 0 on")
     if method not in ("two_pass", "sequential"):
@@ -254,6 +258,7 @@ def decode_clips(
         stop_second=stop_second,
         limits=limits or DecodeLimits(),
         method=method,
+        threads=threads,
     )
 
 
@@ -342,9 +347,10 @@ class ClipReader(Iterator[Clip]):
         stop_second: int | None,
         limits: DecodeLimits,
         method: Method,
+        threads: int,
     ) -> None:
         self.info = probe(path, limits=limits)
-        self._path, self._limits, self._method = path, limits, method
+        self._path, self._limits, self._method, self._threads = path, limits, method, threads
         self._frame_size, self._sample_rate_hz = frame_size, sample_rate_hz
         self._damage = Damage()
         self._missing = ""
@@ -408,15 +414,6 @@ class ClipReader(Iterator[Clip]):
 
     def _read_frames(self, first: int) -> Iterator[tuple[int, Picture | None]]:
         """Yield (second, picture or None) for every second from `first` on."""
-        reformatter = VideoReformatter()
-        last: tuple[VideoFrame | None, Picture | None] = (None, None)
-        for second, frame in self._choose_frames(first):
-            if frame is not last[0]:  # a frame on display for many seconds is resized once
-                last = (frame, None if frame is None else resize(frame, self._frame_size, reformatter))
-                self._damage.n_pictures += frame is not None and last[1] is None
-            yield second, last[1]
-
-    def _choose_frames(self, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
         second = first
         table = self._scanned.table
         if table is None:
@@ -424,25 +421,32 @@ class ClipReader(Iterator[Clip]):
             return
         if self._method == "two_pass":
             try:
-                for second, frame in self._decode_planned(table, first):
-                    yield second, frame
+                for second, picture in self._decode_planned(table, first):
+                    yield second, picture
                     second += 1
                 return
             except PlanFailedError as exc:
                 log.info("%s: from second %d on every frame is decoded: %s", self._path, second, exc)
         yield from self._decode_everything(table, second)
 
-    def _decode_everything(self, table: PacketTable, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
-        frames = decode_in_order(self._path, self._limits, self._damage)
-        yield from pick_frames(
-            frames,
+    def _decode_everything(self, table: PacketTable, first: int) -> Iterator[tuple[int, Picture | None]]:
+        frames = pick_frames(
+            decode_in_order(self._path, self._limits, self._damage),
             time_base=table.time_base,
             display_end=table.display_end,
             start_second=first,
             stop_second=self.stop_second,
         )
+        reformatter = VideoReformatter()
+        shown: VideoFrame | None = None
+        picture: Picture | None = None
+        for second, frame in frames:
+            if frame is not shown:  # a frame on display for many seconds is resized once
+                shown, picture = frame, None if frame is None else resize(frame, self._frame_size, reformatter)
+                self._damage.n_pictures += frame is not None and picture is None
+            yield second, picture
 
-    def _decode_planned(self, table: PacketTable, first: int) -> Iterator[tuple[int, VideoFrame | None]]:
+    def _decode_planned(self, table: PacketTable, first: int) -> Iterator[tuple[int, Picture | None]]:
         if self.info.video_codec not in SKIPS_WELL:
             raise PlanFailedError(f"codec {self.info.video_codec} is not known to skip well")
         if self._damage.n_packets or self._damage.n_reads:
@@ -450,14 +454,16 @@ class ClipReader(Iterator[Clip]):
         if self._scanned.n_untimed or not has_reliable_times(table):
             raise PlanFailedError("its time stamps are missing or out of order")
         wanted = choose_frames(table, start_second=first, stop_second=self.stop_second)
-        frames = decode_wanted(self._path, self._limits, table, wanted)
-        tick, frame = NO_FRAME, None
+        ticks = np.unique(wanted[wanted != NO_FRAME])
+        pictures = decode_pictures(
+            self._path, self._limits, table, ticks, frame_size=self._frame_size, threads=self._threads
+        )
+        tick, picture = NO_FRAME, None
         for second, wanted_tick in enumerate(wanted.tolist(), start=first):
             if wanted_tick not in (NO_FRAME, tick):
-                tick, frame = next(frames, (NO_FRAME, None))
-                if tick != wanted_tick:
-                    raise PlanFailedError(f"the frame of second {second} did not come out")
-            yield second, frame if wanted_tick != NO_FRAME else None
+                tick, picture = next(pictures)
+                self._damage.n_pictures += picture is None
+            yield second, picture if wanted_tick != NO_FRAME else None
 
 
 def _find_end(scan: Scan, info: MediaInfo) -> float:

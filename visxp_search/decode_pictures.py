@@ -5,7 +5,10 @@ A part of `decode.py`.
 
 from __future__ import annotations  # av.packet.Packet is generic for type checkers only
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -29,22 +32,75 @@ from visxp_search.decode_file import (
     read_packets,
     ticks_per_frame,
 )
-from visxp_search.frame_plan import NO_FRAME, REFERENCE, SKIP, PacketTable, plan_packets
+from visxp_search.frame_plan import NO_FRAME, REFERENCE, SKIP, PacketTable, plan_packets, split_wanted
 
 Picture = npt.NDArray[np.uint8]
+Run = list[tuple[int, Picture | None]]
+_Source = tuple[Generator[tuple[int, VideoFrame]], VideoReformatter]
 
 RESIZING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 MAX_PROBED_PACKETS = 250
 """So many packets are tried for a first picture, which tells the rotation."""
+RUNS_AHEAD = 2
+"""Runs that a decoding thread may be ahead of what is asked for."""
 
 
 class PlanFailedError(Exception):
     """Leaving packets out would not, or did not, give the frames wanted."""
 
 
+def decode_pictures(
+    path: Path,
+    limits: DecodeLimits,
+    table: PacketTable,
+    wanted: npt.NDArray[np.int64],
+    *,
+    frame_size: int,
+    threads: int,
+) -> Iterator[tuple[int, Picture | None]]:
+    """Decode and resize the frames of the wanted ticks, in ascending order; yield (tick, picture) as `resize` does.
+
+    Each thread has a decoder of its own for every so manieth run of whole groups of pictures, which scales better than
+    threads within a decoder (720p h264 on 2 cores: 1.9 times as fast instead of 1.2), and gives the same bits.
+
+    Raises:
+        PlanFailedError: If anything at all is wrong with a packet or a frame, or one does not come out.
+        DecodeError: If the file cannot be opened again.
+    """
+    runs = split_wanted(table, wanted) if threads > 1 else [wanted[i : i + 1] for i in range(len(wanted))]
+    threads = min(threads, len(runs))
+
+    def take(source: _Source, run: npt.NDArray[np.int64]) -> Run:
+        frames, reformatter = source
+        pictures = [(tick, resize(frame, frame_size, reformatter)) for tick, frame in islice(frames, len(run))]
+        if [tick for tick, _ in pictures] != run.tolist():
+            raise PlanFailedError("a frame that is wanted did not come out, or not in order")
+        return pictures
+
+    with ExitStack() as stack:
+        sources: list[_Source] = []
+        for number in range(threads):
+            frames = decode_wanted(path, limits, table, np.concatenate(runs[number::threads]))
+            sources.append((stack.enter_context(closing(frames)), VideoReformatter()))
+        if threads < 2:
+            for run in runs:
+                yield from take(sources[0], run)
+            return
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(threads)]
+        for pool in pools:
+            stack.callback(pool.shutdown, cancel_futures=True)
+        ahead: deque[Future[Run]] = deque()
+        for number, run in enumerate(runs):
+            ahead.append(pools[number % threads].submit(take, sources[number % threads], run))
+            if len(ahead) > RUNS_AHEAD * threads:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+
 def decode_wanted(
     path: Path, limits: DecodeLimits, table: PacketTable, wanted: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, VideoFrame]]:
+) -> Generator[tuple[int, VideoFrame]]:
     """Decode as little as gives the frames of the wanted ticks; yield (tick, frame) for each that comes out.
 
     Raises:

@@ -23,6 +23,9 @@ NO_FRAME = int(np.iinfo(np.int64).min)
 MAX_REORDER = 32
 """No codec shows a frame more than 16 frames from where it is decoded; time stamps that do are not to be trusted."""
 
+RUN_FRAMES = 8
+"""Wanted frames that are decoded in one go, at least."""
+
 SKIP, REFERENCE, DECODE = 0, 1, 2
 """What pass 2 does with a packet: not decode it; decode it only if other frames refer to it; decode and show it."""
 
@@ -109,6 +112,25 @@ def choose_frames(table: PacketTable, *, start_second: int, stop_second: int) ->
     chosen = np.where(is_empty, held, chosen)
     has_ended = (first_inside == len(times)) & (display_end <= seconds * unit)
     return np.where(is_empty & ((held < 0) | has_ended), NO_FRAME, pts[np.clip(chosen, 0, len(pts) - 1)])
+
+
+def split_wanted(table: PacketTable, wanted: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Cut wanted ticks where a new group of pictures begins, so that each run can be decoded by itself.
+
+    Args:
+        table: the packets.
+        wanted: (n,) ascending ticks.
+
+    Returns:
+        Consecutive parts of `wanted`, each of at least `RUN_FRAMES` ticks but for the last.
+    """
+    keyframes = np.sort(table.pts[table.is_keyframe])
+    group = np.searchsorted(keyframes, wanted, side="right")
+    cuts = [0]
+    for index in (np.flatnonzero(np.diff(group)) + 1).tolist():
+        if index - cuts[-1] >= RUN_FRAMES:
+            cuts.append(index)
+    return np.split(wanted, cuts[1:])
 
 
 def pick_frames(
