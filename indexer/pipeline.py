@@ -8,11 +8,12 @@ which also embed and store. The ledger is written here in both cases.
 """
 
 import multiprocessing
+import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -25,7 +26,7 @@ from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path
 from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import Clustering, label_points, read_clustering
-from visxp_search.embed import Embedder, SelfLabelled
+from visxp_search.embed import Embedder, SelfLabelled, Threaded
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
 
@@ -184,6 +185,17 @@ def add_files(
     run = _Run(store, embedder, progress or Silent())
     queue = run.plan(paths)
     pool = pool or _ProcessPool(workers, len(queue), limits or WorkerLimits(), embedder)
+    with embedder.limit_threads(_embedding_threads(workers)) if isinstance(embedder, Threaded) else nullcontext():
+        return _work_through(run, queue, pool)
+
+
+def _embedding_threads(workers: int) -> int:
+    """Threads that embed while others decode: too many wait for a core, and what waits spins and slows all down."""
+    n_cores = os.cpu_count() or 1
+    return max(1, n_cores - workers, n_cores // 4)
+
+
+def _work_through(run: "_Run", queue: deque[FoundFile], pool: Pool) -> AddReport:
     try:
         while queue or pool.is_busy():
             while queue and pool.has_room():

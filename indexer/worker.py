@@ -19,11 +19,13 @@ import logging
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from visxp_search.clips import Clip, format_bytes
 from visxp_search.decode import ClipReader, DecodeLimits, MediaInfo, decode_clips, probe
@@ -109,19 +111,24 @@ class Failed:
     reason: str
 
 
+Message = Alive | Opened | Clips | Finished | Failed
+"""What a worker says."""
+
+
 def run_worker(pipe: Connection, limits: WorkerLimits) -> None:
     """Serve jobs until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     logging.disable(logging.WARNING)
     _limit_process(limits.memory_bytes)
-    limits = replace(limits, decode=replace(limits.decode, on_packet=_Pulse(pipe)))
+    line = _Line(pipe)
+    limits = replace(limits, decode=replace(limits.decode, on_packet=line.pulse))
     while True:
         try:
-            job = pipe.recv()
+            job = line.receive()
         except EOFError:
             return
         try:
-            _serve(pipe, job, limits)
+            _serve(line, job, limits)
         except BrokenPipeError:
             return
 
@@ -135,29 +142,42 @@ def _limit_process(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
 
 
-class _Pulse:
-    """Tells the parent now and then that the file is being read; called as often as one likes."""
+class _Line:
+    """The worker's end of the pipe, on which the threads that read a file may all speak."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
+        self._lock = threading.Lock()
         self._told_at = time.monotonic()
 
-    def __call__(self) -> None:
+    def receive(self) -> Any:
+        return self._pipe.recv()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            self._pipe.send(message)
+
+    def pulse(self) -> None:
+        """Tell the parent now and then that the file is being read; called as often as one likes."""
         now = time.monotonic()
-        if now - self._told_at >= PULSE_SECONDS:
+        if now - self._told_at < PULSE_SECONDS or not self._lock.acquire(blocking=False):
+            return  # told lately, or something is being told just now
+        try:
             self._told_at = now
             self._pipe.send(Alive())
+        finally:
+            self._lock.release()
 
 
-def _serve(pipe: Connection, job: Job, limits: WorkerLimits) -> None:
+def _serve(line: _Line, job: Job, limits: WorkerLimits) -> None:
     video_id = None
     try:
         video_id = hash_file(job.path, on_block=limits.decode.on_packet)
         info = probe(job.path, limits=limits.decode)
         if info.kind == "image":
             raise DecodeError(f"{job.path} is a picture; only videos and sounds are indexed")
-        pipe.send(Opened(video_id, info))
-        first = pipe.recv()
+        line.send(Opened(video_id, info))
+        first = line.receive()
         if first is None:
             return
         with decode_clips(
@@ -169,17 +189,17 @@ def _serve(pipe: Connection, job: Job, limits: WorkerLimits) -> None:
             threads=job.threads,
         ) as reader:
             for block in _blocks(reader):
-                pipe.send(Clips(block))
-            pipe.send(Finished(reader.complaint))
+                line.send(Clips(block))
+            line.send(Finished(reader.complaint))
     except DecodeError as exc:
-        pipe.send(Failed(video_id, str(exc)))
+        line.send(Failed(video_id, str(exc)))
     except MemoryError:
         allowed = format_bytes(limits.memory_bytes)
-        pipe.send(Failed(video_id, f"needs more than {allowed} of memory to decode; allowed by WorkerLimits"))
+        line.send(Failed(video_id, f"needs more than {allowed} of memory to decode; allowed by WorkerLimits"))
     except OSError as exc:
         if isinstance(exc, BrokenPipeError):
             raise
-        pipe.send(Failed(video_id, f"cannot be read: {exc.strerror or exc}"))
+        line.send(Failed(video_id, f"cannot be read: {exc.strerror or exc}"))
 
 
 def _blocks(clips: ClipReader) -> Iterator[tuple[Clip, ...]]:

@@ -104,10 +104,10 @@ def test_a_decoder_that_reads_on_says_so_now_and_then(monkeypatch: pytest.Monkey
     sent: list[object] = []
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    pulse = worker._Pulse(type("Pipe", (), {"send": lambda self, message: sent.append(message)})())
+    line = worker._Line(type("Pipe", (), {"send": lambda self, message: sent.append(message)})())
     for step in range(35):
         now = 100.0 + step / 10
-        pulse()
+        line.pulse()
     assert sent == [Alive()] * 3
 
 

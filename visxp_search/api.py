@@ -26,7 +26,6 @@ import numpy.typing as npt
 from visxp_search.clips import Clip
 from visxp_search.embed import IMPORTED_PREFIX, Embedder, Embeddings, ImportedFeatures, load_embedder
 from visxp_search.errors import DecodeError, MissingIndexError, UsageError
-from visxp_search.evaluate import Judgement, Report, evaluate, read_judgements
 from visxp_search.facts import IndexFacts as IndexFacts
 from visxp_search.facts import collect_facts as collect_facts
 from visxp_search.facts import find_video as find_video
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from indexer.pipeline import AddReport, Progress
     from indexer.verify import Drift
     from visxp_search.absent import AbsentReport
+    from visxp_search.evaluate import Judgement, Report
 
 
 class SearchResults(Sequence[Moment]):
@@ -403,8 +403,10 @@ class Index:
 
     def evaluate_judged(
         self, path: Path, *, mode: str = "similar", top: int = 10, progress: Callable[[str, int, int], None]
-    ) -> Report:
+    ) -> "Report":
         """Measure the search by judgements in a CSV file; see `visxp_search.evaluate.read_judgements`."""
+        from visxp_search.evaluate import evaluate, read_judgements
+
         judgements = read_judgements(path, find_video=lambda text: self.find_video(text).video_id)
         return evaluate(judgements, partial(self._ask, mode=mode, top=top), on_progress=progress)
 
@@ -417,8 +419,9 @@ class Index:
         seed: int = 0,
         keep: Path | None = None,
         progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-    ) -> Report:
+    ) -> "Report":
         """Measure the search by excerpts of the archive's own videos; see `visxp_search.trials`."""
+        from visxp_search.evaluate import evaluate
         from visxp_search.trials import make_trials
 
         with TemporaryDirectory(prefix="visxp-trials-") as temporary:
@@ -459,7 +462,7 @@ class Index:
             on_progress=progress,
         )
 
-    def _ask(self, judgement: Judgement, *, mode: str, top: int) -> Results:
+    def _ask(self, judgement: "Judgement", *, mode: str, top: int) -> Results:
         if judgement.kind == "frame":
             return self.search_frame(judgement.path, mode=mode, top=top).results
         search = self.search_sound if judgement.kind == "sound" else self.search_clip

@@ -5,6 +5,7 @@ None) and returns an `Embedder`. `--model` names a checkpoint folder of ours, `N
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -115,6 +116,14 @@ class SelfLabelled(Protocol):
 
     def pseudo_labels(self, embeddings: Embeddings) -> PseudoLabels | None:
         """The clusters of embedded seconds; None if these networks learned none."""
+
+
+@runtime_checkable
+class Threaded(Protocol):
+    """What an embedder can do besides, if it computes in threads of this process."""
+
+    def limit_threads(self, most: int) -> AbstractContextManager[None]:
+        """Use no more threads than this while the context lasts; it changes no bit of the embeddings."""
 
 
 def load_embedder(model: str | Path | None = None, *, device: str | None = None) -> Embedder:

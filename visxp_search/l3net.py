@@ -1,6 +1,7 @@
 """Our encoders as an embedder: a checkpoint's networks applied to clips."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,16 @@ class L3NetEmbedder:
         for encoder in (self._networks.visual, self._networks.audio):
             fold_norms(encoder)
             encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @contextmanager
+    def limit_threads(self, most: int) -> Iterator[None]:
+        """Use no more threads of the CPU while the context lasts."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(before, most))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     @torch.inference_mode()
     def embed(self, clips: Sequence[Clip]) -> Embeddings:
