@@ -24,7 +24,7 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, spelling
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-bench: $(VENV)/.installed-dev ## Measure speed and memory against baselines, and record it; 25 minutes (BENCH="--only index")
+bench: $(VENV)/.installed-dev ## Measure speed and memory against baselines, and record it; 30 minutes (BENCH="--only index")
 	$(BIN)/python -m tests.benchmarks.run --record $(BENCH)
 
 bench-check: $(VENV)/.installed-dev ## Measure again, and fail where a ratio is 25 % above the recorded one
