@@ -29,12 +29,12 @@ class Headline:
 
 HEADLINES = (
     Headline(
-        "`visxp index add` of 10 minutes of 720p H.264, a key frame every 2 s, beside `ffmpeg -f null` of the same file",
+        "`visxp index add` of 10 minutes of 720p H.264, key frames every 2 s, beside `ffmpeg -f null` of the same file",
         "index/index add, 720p h264 GOP 50",
         "0.6 times",
         True,
     ),
-    Headline("the same, a key frame every 10 s", "index/index add, 720p h264 GOP 250", "0.95 times", True),
+    Headline("the same, key frames every 10 s", "index/index add, 720p h264 GOP 250", "0.95 times", True),
     Headline(
         "the same beside the loop a practitioner would write, 3 minutes (moviepy, numpy, the same encoders)",
         "index/index add against it, 720p h264 GOP 50",
