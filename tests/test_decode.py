@@ -55,12 +55,16 @@ NTSC = Fraction(30000, 1001)
 REAL_X264 = {"preset": "veryfast"}
 
 
-def read(path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None) -> list[Clip]:
+def read(
+    path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None, per_second: int = 1
+) -> list[Clip]:
     """All clips of a file."""
-    return list(open_clips(path, method=method, start=start, stop=stop))
+    return list(open_clips(path, method=method, start=start, stop=stop, per_second=per_second))
 
 
-def open_clips(path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None) -> ClipReader:
+def open_clips(
+    path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None, per_second: int = 1
+) -> ClipReader:
     """A reader of a file with the sizes of these tests."""
     return decode_clips(
         path,
@@ -68,6 +72,7 @@ def open_clips(path: Path, *, method: str = "two_pass", start: int = 0, stop: in
         sample_rate_hz=SAMPLE_RATE_HZ,
         start_second=start,
         stop_second=stop,
+        per_second=per_second,
         method=method,  # type: ignore[arg-type]
     )
 
@@ -188,6 +193,9 @@ def test_awkward_file(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixtu
     middle = len(clips) // 2
     assert_same_clips(read(path, start=middle), clips[middle:])
     assert_same_clips(read(path, start=middle, stop=middle + 1), clips[middle : middle + 1])
+    finer = read(path, per_second=4)
+    assert_same_clips(finer, read(path, method="sequential", per_second=4))
+    assert_same_clips(finer[1::4][: len(clips)], clips)
     for clip in clips:
         assert (NO_VIDEO in clip.flags) == (clip.frame is None)
         if case.sound is None:
@@ -195,6 +203,22 @@ def test_awkward_file(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixtu
         else:
             assert clip.waveform is not None
             assert abs(loudest_frequency(clip.waveform) - tone_of(clip.second)) < 5
+
+
+@pytest.mark.parametrize("method", ["two_pass", "sequential"])
+def test_clips_that_begin_between_seconds(method: str, tmp_path: Path) -> None:
+    """With four clips a second each has the frame of its own middle and the sound that it covers, and all are inside."""
+    path = write_media(tmp_path / "v.mp4", Pictures(constant_rate(80, 20)), tones(4))
+    clips = read(path, method=method, per_second=4)
+    begins = [part / 4 for part in range(-1, 14)]  # the middles of all of them lie in (0, 4)
+    assert indices(clips) == [round(20 * (begin + 0.5)) for begin in begins]
+    whole = decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ)
+    for begin, clip in zip(begins, clips, strict=True):
+        first = round(begin * SAMPLE_RATE_HZ)
+        expected = np.pad(whole, SAMPLE_RATE_HZ)[first + SAMPLE_RATE_HZ : first + 2 * SAMPLE_RATE_HZ]
+        np.testing.assert_array_equal(clip.waveform, expected)
+    inside = read(path, method=method, start=2, stop=3, per_second=4)
+    assert indices(inside) == indices(clips)[8:11]
 
 
 @pytest.mark.shared
