@@ -207,7 +207,7 @@ def test_awkward_file(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("method", ["two_pass", "sequential"])
 def test_clips_that_begin_between_seconds(method: str, tmp_path: Path) -> None:
-    """With four clips a second each has the frame of its own middle and the sound that it covers, and all are inside."""
+    """Of four clips a second each has the frame of its own middle and the sound that it covers."""
     path = write_media(tmp_path / "v.mp4", Pictures(constant_rate(80, 20)), tones(4))
     clips = read(path, method=method, per_second=4)
     begins = [part / 4 for part in range(-1, 14)]  # the middles of all of them lie in (0, 4)
