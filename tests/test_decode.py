@@ -57,14 +57,26 @@ REAL_X264 = {"preset": "veryfast"}
 
 
 def read(
-    path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None, threads: int = 1
+    path: Path,
+    *,
+    method: str = "two_pass",
+    start: int = 0,
+    stop: int | None = None,
+    per_second: int = 1,
+    threads: int = 1,
 ) -> list[Clip]:
     """All clips of a file."""
-    return list(open_clips(path, method=method, start=start, stop=stop, threads=threads))
+    return list(open_clips(path, method=method, start=start, stop=stop, per_second=per_second, threads=threads))
 
 
 def open_clips(
-    path: Path, *, method: str = "two_pass", start: int = 0, stop: int | None = None, threads: int = 1
+    path: Path,
+    *,
+    method: str = "two_pass",
+    start: int = 0,
+    stop: int | None = None,
+    per_second: int = 1,
+    threads: int = 1,
 ) -> ClipReader:
     """A reader of a file with the sizes of these tests."""
     return decode_clips(
@@ -73,6 +85,7 @@ def open_clips(
         sample_rate_hz=SAMPLE_RATE_HZ,
         start_second=start,
         stop_second=stop,
+        per_second=per_second,
         method=method,  # type: ignore[arg-type]
         threads=threads,
     )
@@ -198,6 +211,9 @@ def test_awkward_file(
     middle = len(clips) // 2
     assert_same_clips(read(path, start=middle), clips[middle:])
     assert_same_clips(read(path, start=middle, stop=middle + 1), clips[middle : middle + 1])
+    finer = read(path, per_second=4)
+    assert_same_clips(finer, read(path, method="sequential", per_second=4))
+    assert_same_clips(finer[1::4][: len(clips)], clips)
     for clip in clips:
         assert (NO_VIDEO in clip.flags) == (clip.frame is None)
         if case.sound is None:
@@ -215,6 +231,22 @@ def test_reading_in_threads_can_be_ended_early(tmp_path: Path) -> None:
         assert [next(reader).second for _ in range(3)] == [0, 1, 2]
         assert threading.active_count() == before[0] + 2
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+@pytest.mark.parametrize("method", ["two_pass", "sequential"])
+def test_clips_that_begin_between_seconds(method: str, tmp_path: Path) -> None:
+    """Of four clips a second each has the frame of its own middle and the sound that it covers."""
+    path = write_media(tmp_path / "v.mp4", Pictures(constant_rate(80, 20)), tones(4))
+    clips = read(path, method=method, per_second=4)
+    begins = [part / 4 for part in range(-1, 14)]  # the middles of all of them lie in (0, 4)
+    assert indices(clips) == [round(20 * (begin + 0.5)) for begin in begins]
+    whole = decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ)
+    for begin, clip in zip(begins, clips, strict=True):
+        first = round(begin * SAMPLE_RATE_HZ)
+        expected = np.pad(whole, SAMPLE_RATE_HZ)[first + SAMPLE_RATE_HZ : first + 2 * SAMPLE_RATE_HZ]
+        np.testing.assert_array_equal(clip.waveform, expected)
+    inside = read(path, method=method, start=2, stop=3, per_second=4)
+    assert indices(inside) == indices(clips)[8:11]
 
 
 @pytest.mark.shared

@@ -15,6 +15,7 @@ from visxp_search.moments import (
     fit_elsewhere,
     gains_of,
     line_gains,
+    movement_in_step,
     refine_offset,
     same_spans,
     similar_spans,
@@ -108,6 +109,47 @@ def test_same_tells_where_between_seconds_a_query_begins(fraction: float) -> Non
     """A query that begins between whole seconds is placed within 0.2 s."""
     evidence = make_evidence(8, 40, offset=11 + fraction, level=9.0)
     assert same_spans(evidence, limit=1)[0].start == pytest.approx(11 + fraction, abs=0.2)
+
+
+@given(matrices, st.integers(2, 4))
+@brief
+def test_overlapping_rows_are_lines_of_every_phase(evidence: FloatArray, steps: int) -> None:
+    """With rows that overlap a line is as good as in its best phase, and its span names the phase and its rows."""
+    n_rows = -(-len(evidence) // steps)
+    expected = np.full(n_rows + evidence.shape[1] - 1, -np.inf)
+    for phase in (evidence[number::steps] for number in range(min(steps, len(evidence)))):
+        late = n_rows - len(phase)
+        expected[late:] = np.maximum(expected[late:], line_gains(phase))
+    np.testing.assert_allclose(line_gains(evidence, steps=steps), expected, atol=1e-3)
+    spans = same_spans(evidence, limit=3, steps=steps)
+    assert (max(expected) > 0) == bool(spans)
+    for span in spans:
+        assert all(0 <= row < len(evidence[span.phase :: steps]) for row in span.rows)
+    if spans:
+        alone = same_spans(evidence[spans[0].phase :: steps], limit=1)
+        assert spans[0].value == pytest.approx(alone[0].value, abs=1e-4)
+
+
+@pytest.mark.parametrize("begin", [11.0, 11.1, 11.3, 11.5, 11.7])
+def test_same_places_a_finely_cut_query_within_a_tenth(begin: float) -> None:
+    """A query that is cut four times a second is placed within 0.1 s, in the phase nearest to whole seconds."""
+    rows = [make_evidence(1, 40, offset=begin + row / 4, level=60.0, seed=row)[0] for row in range(26)]
+    span = same_spans(np.stack(rows), limit=1, steps=4)[0]
+    assert span.start - (span.rows[0] + span.phase / 4) == pytest.approx(begin, abs=0.1)
+
+
+def test_movement_tells_copies_from_takes() -> None:
+    """A copy changes as its original does, however it was degraded; another take of the scene does not."""
+    rng = np.random.default_rng(5)
+    scene = rng.normal(0, 1, 64)
+    original, take = (scene + rng.normal(0, 0.3, (6, 64)) for _ in range(2))
+    degraded = 0.6 * original + rng.normal(0, 1, 64) + rng.normal(0, 0.1, (6, 64))
+    assert (movement_in_step(original, degraded) or 0) > 0.8
+    assert abs(movement_in_step(original, take) or 1) < 0.3
+    assert movement_in_step(original, original[:, ::-1] * 0 + scene) is None  # stands still
+    assert movement_in_step(original[:1], degraded[:1]) is None
+    holes = np.where(np.arange(6)[:, None] == 2, np.nan, degraded)
+    assert (movement_in_step(original, holes) or 0) > 0.8
 
 
 @pytest.mark.parametrize("speed", [0.95, 0.97, 1.0, 1.03, 1.05])

@@ -1,5 +1,6 @@
 """Saved searches: kept, run again, and asked what is new."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def make_saved(name: str = "goals") -> SavedSearch:
         origin={"path": "goal.mp4", "start": 0},
         examples=(0, 0, 1),
         against={"visual": make_seconds(rng, 1)},
+        fine_vectors={"visual": make_seconds(rng, 9)},
         notes=("the picture is black in 1 of 3 s",),
     )
     options = {"mode": "same", "top": 5, "scope": Scope(paths=("sport/*",)), "then": make_query({"visual": rows[:1]})}
@@ -54,6 +56,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     found = SavedSearches(tmp_path / "saved_searches.json").get("goals")
     np.testing.assert_array_equal(found.query.vectors["visual"], saved.query.vectors["visual"])
     np.testing.assert_array_equal(found.query.against["visual"], saved.query.against["visual"])
+    np.testing.assert_array_equal(found.query.fine_vectors["visual"], saved.query.fine_vectors["visual"])
     assert found.query.examples == (0, 0, 1)
     assert found.query.notes == saved.query.notes
     assert found.options["scope"] == saved.options["scope"]
@@ -65,6 +68,16 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
         "paths": ("sport/*",),
         "then": saved.options["then"].origin,
     }
+
+
+def test_searches_of_earlier_releases_are_read(tmp_path: Path) -> None:
+    """A search that was saved before queries were cut finely is read as one that was not."""
+    searches = SavedSearches(tmp_path / "saved_searches.json")
+    searches.put(make_saved())
+    document = json.loads(searches.path.read_text("utf-8"))
+    del document["searches"]["goals"]["query"]["fine_vectors"]
+    searches.path.write_text(json.dumps(document), "utf-8")
+    assert searches.get("goals").query.fine_vectors == {}
 
 
 def test_new_is_what_no_earlier_run_found(tmp_path: Path) -> None:

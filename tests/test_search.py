@@ -12,6 +12,7 @@ from tests.search_archive import (
     DIM,
     FloatArray,
     add_noise,
+    between,
     copy_of,
     make_query,
     make_seconds,
@@ -65,6 +66,21 @@ def test_a_copy_between_seconds_and_at_another_speed_is_placed(store: Store) -> 
     assert moment.video_id == "video05"
     assert moment.start == pytest.approx(10.5, abs=0.5)
     assert moment.end == pytest.approx(10.5 + 20.8, abs=0.7)
+
+
+@pytest.mark.parametrize("begin", [20.0, 20.25, 20.4, 20.6, 20.9])
+def test_a_finely_cut_copy_is_placed_between_seconds(store: Store, begin: float) -> None:
+    """A query that was cut four times a second is placed within one of these steps, at both ends."""
+    rng = np.random.default_rng(3)
+    query = copy_of(VIDEOS["video05"], start=begin, length=5, rng=rng)
+    positions = begin + np.arange(-1, 20) / 4
+    fine = {name: add_noise(rng, between(rows, positions), amount=0.2) for name, rows in VIDEOS["video05"].items()}
+    moment = find_moments(store, replace(query, fine_vectors=fine, duration_seconds=5.4), mode="same").moments[0]
+    assert moment.video_id == "video05"
+    assert moment.start == pytest.approx(begin, abs=0.25)
+    assert moment.offset == pytest.approx(begin, abs=0.25)
+    assert moment.end == pytest.approx(begin + 5.4, abs=0.25)
+    assert moment.movement is not None and moment.movement > 0.5
 
 
 @pytest.mark.slow
@@ -164,6 +180,28 @@ def test_a_copy_of_one_take_leads_the_other_takes() -> None:
             assert [moment.video_id for moment in moments[:1]] == [name]
 
 
+def test_another_take_of_a_scene_is_refused_with_its_reason() -> None:
+    """A scene that is alike in every second, but changes otherwise, is no copy; the refusal says so."""
+    rng = np.random.default_rng(14)
+    wall, voice = normalise(rng.standard_normal((2, DIM)))
+
+    def take() -> dict[str, FloatArray]:
+        """Six seconds of one scene, nearly alike throughout."""
+        return {
+            name: add_noise(rng, np.repeat(look[None], 6, axis=0), amount=0.15)
+            for name, look in (("visual", wall), ("audio", voice))
+        }
+
+    shown, other = take(), take()
+    with open_archive({**VIDEOS, "take": shown}) as store:
+        copy = {name: add_noise(rng, rows, amount=0.05) for name, rows in shown.items()}
+        assert [moment.video_id for moment in find_moments(store, make_query(copy), mode="same").moments] == ["take"]
+        refused = find_moments(store, make_query(other), mode="same")
+        weak = find_moments(store, make_query(other), mode="same", max_chance=math.inf).moments[0]
+    assert refused.moments == () and "does not change as the query does" in refused.reason
+    assert weak.video_id == "take" and "does not change" in weak.remark
+
+
 def test_what_does_not_even_resemble_is_not_the_same(store: Store) -> None:
     """However far a faint likeness stands out from the archive, it is not the same recording; `similar` may show it."""
     rng = np.random.default_rng(13)
@@ -229,6 +267,23 @@ def test_unlike_takes_away_and_like_adds(store: Store) -> None:
     assert {"video01", "video08"} <= found
     without = add_examples(both, like=[], unlike=[two])
     assert "video08" not in {moment.video_id for moment in find_moments(store, without).moments}
+
+
+def test_unlike_leaves_what_is_more_like_the_query() -> None:
+    """An unwanted answer is like the query, too: it goes, what is liker to the query stays."""
+    rng = np.random.default_rng(17)
+    kind = normalise(rng.standard_normal(DIM))
+    wanted, unwanted = add_noise(rng, np.stack([kind, kind]), amount=0.7)
+    videos = make_videos(3, n_videos=30)
+    for name, look in (("video01", wanted), ("video02", wanted), ("video03", unwanted)):
+        videos[name]["visual"][10] = add_noise(rng, look[None], amount=0.3)[0]
+    query = make_query({"visual": wanted[None]})
+    with open_archive(videos) as store:
+        before = [moment.video_id for moment in find_moments(store, query).moments]
+        query = add_examples(query, like=[], unlike=[moment_query(store, "video03", start=10, end=11, by="visual")])
+        after = [moment.video_id for moment in find_moments(store, query).moments]
+    assert set(before) >= {"video01", "video02", "video03"}
+    assert set(after[:2]) == {"video01", "video02"} and "video03" not in after
 
 
 def test_then_finds_what_follows(store: Store) -> None:

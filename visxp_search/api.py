@@ -269,14 +269,17 @@ class Index:
         **options: Any,
     ) -> SearchResults:
         """Moments like a clip of a file; options are those of `search`."""
-        query = clip_query(Path(path), self.embedder, start=start, end=end, by=by, audio_weight=audio_weight)
+        fine = options.get("mode") == "same"
+        query = clip_query(Path(path), self.embedder, start=start, end=end, by=by, audio_weight=audio_weight, fine=fine)
         return self.search(query, **options)
 
     def search_sound(
         self, path: str | Path, *, start: float = 0.0, end: float | None = None, cross: bool = False, **options: Any
     ) -> SearchResults:
         """Moments that sound like a file or, with cross, whose pictures go with it."""
-        return self.search(sound_query(Path(path), self.embedder, start=start, end=end, cross=cross), **options)
+        fine = options.get("mode") == "same"
+        query = sound_query(Path(path), self.embedder, start=start, end=end, cross=cross, fine=fine)
+        return self.search(query, **options)
 
     def search_frame(self, path: str | Path, **options: Any) -> SearchResults:
         """Moments that look like a picture."""

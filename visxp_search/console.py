@@ -173,7 +173,7 @@ def print_moments(results: Results, *, explain: bool = False) -> None:
     stdout().print(table)
     if explain:
         for rank, moment in enumerate(results.moments, start=1):
-            _print_timelines(rank, moment, first_second=int(results.query.origin.get("start", 0)))
+            _print_timelines(rank, moment, first_second=int(results.query.origin.get("start", 0)), mode=results.mode)
     rest = "" if results.complete else "; indexing is not complete"
     say(f"searched {results.n_seconds} seconds of {results.n_videos} videos in {results.took_ms:.0f} ms{rest}")
 
@@ -225,13 +225,16 @@ def print_absent(report: "AbsentReport") -> None:
         )
 
 
-def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
+def _print_timelines(rank: int, moment: Moment, *, first_second: int, mode: str) -> None:
     """Both timelines side by side: each second of the query, the second of the video, and what carried it."""
+    title = f"{rank}: {moment.path}"
+    if moment.movement is not None:
+        title += f", changes as the query does: correlation {moment.movement:.2f}"
     table = Table(
         box=None,
         pad_edge=False,
         header_style="bold",
-        title=f"{rank}: {escape(moment.path)}",
+        title=escape(title),
         title_justify="left",
         title_style="",
     )
@@ -239,8 +242,9 @@ def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
         table.add_column(name, justify="right")
     table.add_column("carried by")
     for second in moment.seconds:
+        in_step = max(0.0, (second.second - moment.offset) / moment.speed)
         table.add_row(
-            format_time(first_second + second.query_second),
+            format_time(first_second + (in_step if mode == "same" else second.query_second)),
             format_time(second.second),
             _number(second.visual),
             _percent(second.visual_percentile),
@@ -251,7 +255,7 @@ def _print_timelines(rank: int, moment: Moment, *, first_second: int) -> None:
         )
     stdout().print(table)
     if moment.then is not None:
-        _print_timelines(rank, moment.then, first_second=0)
+        _print_timelines(rank, moment.then, first_second=0, mode=mode)
 
 
 def print_demo(outcome: DemoOutcome) -> None:

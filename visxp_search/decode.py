@@ -14,11 +14,15 @@ generators, resampling phase) that makes sound after a seek differ in its last b
 """
 
 import logging
+import math
 import os
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -218,6 +222,7 @@ def decode_clips(
     sample_rate_hz: int,
     start_second: int = 0,
     stop_second: int | None = None,
+    per_second: int = 1,
     limits: DecodeLimits | None = None,
     method: Method = "two_pass",
     threads: int = 1,
@@ -234,6 +239,8 @@ def decode_clips(
         sample_rate_hz: of the waveforms.
         start_second: the clips are the same bits as when reading from 0.
         stop_second: first second not to read; None for the end.
+        per_second: with more than 1 so many clips begin in each second, all whose middle lies inside the interval: they
+            overlap, the first may begin before `start_second`, and every `per_second`-th is a whole second of the file.
         limits: defaults to `DecodeLimits()`.
         method: "two_pass" or the slow reference "sequential"; both give the same bits.
         threads: that decode the pictures of an undamaged file; they change no bit either.
@@ -242,9 +249,10 @@ def decode_clips(
         DecodeError: At once, if the file cannot be read or breaks the limits.
         ValueError: If an argument is out of range.
     """
-    if frame_size < 1 or sample_rate_hz < 1 or threads < 1:
+    if min(frame_size, sample_rate_hz, per_second, threads) < 1:
         raise ValueError(
-            f"frame_size {frame_size}, sample_rate_hz {sample_rate_hz} and threads {threads} must be positive"
+            f"frame_size {frame_size}, sample_rate_hz {sample_rate_hz}, per_second {per_second} and threads {threads} "
+            "must be positive"
         )
     if start_second < 0 or (stop_second is not None and stop_second < start_second):
         raise ValueError(f"seconds [{start_second}, {stop_second}) are not an interval from 0 on")
@@ -256,6 +264,7 @@ def decode_clips(
         sample_rate_hz=sample_rate_hz,
         start_second=start_second,
         stop_second=stop_second,
+        per_second=per_second,
         limits=limits or DecodeLimits(),
         method=method,
         threads=threads,
@@ -345,13 +354,14 @@ class ClipReader(Iterator[Clip]):
         sample_rate_hz: int,
         start_second: int,
         stop_second: int | None,
+        per_second: int,
         limits: DecodeLimits,
         method: Method,
         threads: int,
     ) -> None:
         self.info = probe(path, limits=limits)
         self._path, self._limits, self._method, self._threads = path, limits, method, threads
-        self._frame_size, self._sample_rate_hz = frame_size, sample_rate_hz
+        self._frame_size, self._sample_rate_hz, self._per_second = frame_size, sample_rate_hz, per_second
         self._damage = Damage()
         self._missing = ""
         if self.info.kind == "image":
@@ -359,9 +369,17 @@ class ClipReader(Iterator[Clip]):
         else:
             self._scanned = scan_packets(path, limits, stop_second=stop_second, damage=self._damage)
             self._missing = _find_missing(self._scanned, self.info)
-            self.n_seconds = count_seconds(_find_end(self._scanned, self.info))
+            end = _find_end(self._scanned, self.info)
+            self.n_seconds = count_seconds(end)
         self.start_second = start_second
         self.stop_second = self.n_seconds if stop_second is None else min(stop_second, self.n_seconds)
+        # Clips in the order of their begin, counted in parts of a second.
+        self._first = start_second * per_second - (per_second - 1) // 2
+        self._stop = self.stop_second
+        if per_second > 1 and self.info.kind != "image":
+            inside = end if stop_second is None else min(end, stop_second)
+            whole = (self.stop_second - 1) * per_second + 1
+            self._stop = max(whole, math.ceil((inside - 0.5) * per_second - 1e-6))
         self._clips = self._read_clips()
 
     def __next__(self) -> Clip:
@@ -393,77 +411,129 @@ class ClipReader(Iterator[Clip]):
             yield make_clip(0, frame=picture, waveform=None)
             return
         # One second earlier, because whether a picture is static depends on the one before.
-        first = max(0, self.start_second - 1)
+        first = self._first - self._per_second
         frames = self._read_frames(first)
-        waveforms = self._read_waveforms()
-        previous: Picture | None = None
-        sound = next(waveforms, None)
-        for second in range(first, self.stop_second):
-            _, frame = next(frames)
-            if second >= self.start_second:
-                while sound is not None and sound[0] < second:
-                    sound = next(waveforms, None)
-                waveform = sound[1] if sound is not None and sound[0] == second else None
-                yield make_clip(second, frame=frame, waveform=waveform, previous_frame=previous)
-            previous = frame
+        sounds = _Sounds(self._read_waveforms(), sample_rate_hz=self._sample_rate_hz, per_second=self._per_second)
+        previous: deque[Picture | None] = deque(maxlen=self._per_second)
+        for part in range(first, self._stop):
+            frame = next(frames)
+            if part >= self._first:
+                yield make_clip(
+                    max(0, part // self._per_second),
+                    frame=frame,
+                    waveform=sounds.at(part),
+                    previous_frame=previous[0] if len(previous) == self._per_second else None,
+                )
+            previous.append(frame)
 
     def _read_waveforms(self) -> Iterator[tuple[int, Waveform]]:
         if self.info.has_audio:
             line = SoundLine(sample_rate_hz=self._sample_rate_hz)
             yield from decode_sound(self._path, self._limits, line, self._damage)
 
-    def _read_frames(self, first: int) -> Iterator[tuple[int, Picture | None]]:
-        """Yield (second, picture or None) for every second from `first` on."""
-        second = first
+    def _read_frames(self, first: int) -> Iterator[Picture | None]:
+        """Yield the picture, or None, of every clip from `first` on."""
+        part = first
         table = self._scanned.table
         if table is None:
-            yield from ((second, None) for second in range(first, self.stop_second))
+            yield from (None for _ in range(first, self._stop))
             return
         if self._method == "two_pass":
             try:
-                for second, picture in self._decode_planned(table, first):
-                    yield second, picture
-                    second += 1
+                for picture in self._decode_planned(table, first):
+                    yield picture
+                    part += 1
                 return
             except PlanFailedError as exc:
+                second = part // self._per_second
                 log.info("%s: from second %d on every frame is decoded: %s", self._path, second, exc)
-        yield from self._decode_everything(table, second)
+        yield from self._decode_everything(table, part)
 
-    def _decode_everything(self, table: PacketTable, first: int) -> Iterator[tuple[int, Picture | None]]:
-        frames = pick_frames(
-            decode_in_order(self._path, self._limits, self._damage),
-            time_base=table.time_base,
-            display_end=table.display_end,
-            start_second=first,
-            stop_second=self.stop_second,
-        )
+    def _decode_everything(self, table: PacketTable, first: int) -> Iterator[Picture | None]:
+        """Each phase decodes for itself, so that no more than a frame of each is held."""
+        start, before = divmod(first, self._per_second)
+        phases = [
+            pick_frames(
+                _later(decode_in_order(self._path, self._limits, self._damage if delay == 0 else Damage()), -delay),
+                time_base=table.time_base,
+                display_end=table.display_end - delay,
+                start_second=start,
+                stop_second=-(-self._stop // self._per_second),
+            )
+            for delay in self._delays(table)
+        ]
+        parts = (frame for together in zip(*phases, strict=True) for _, frame in together)
         reformatter = VideoReformatter()
         shown: VideoFrame | None = None
         picture: Picture | None = None
-        for second, frame in frames:
+        for frame in islice(parts, before, before + self._stop - first):
             if frame is not shown:  # a frame on display for many seconds is resized once
                 shown, picture = frame, None if frame is None else resize(frame, self._frame_size, reformatter)
                 self._damage.n_pictures += frame is not None and picture is None
-            yield second, picture
+            yield picture
 
-    def _decode_planned(self, table: PacketTable, first: int) -> Iterator[tuple[int, Picture | None]]:
+    def _decode_planned(self, table: PacketTable, first: int) -> Iterator[Picture | None]:
         if self.info.video_codec not in SKIPS_WELL:
             raise PlanFailedError(f"codec {self.info.video_codec} is not known to skip well")
         if self._damage.n_packets or self._damage.n_reads:
             raise PlanFailedError("it is damaged, so that what seems not to matter may do")
         if self._scanned.n_untimed or not has_reliable_times(table):
             raise PlanFailedError("its time stamps are missing or out of order")
-        wanted = choose_frames(table, start_second=first, stop_second=self.stop_second)
+        start, before = divmod(first, self._per_second)
+        stop = -(-self._stop // self._per_second)
+        phases = [choose_frames(table, start_second=start, stop_second=stop, delay=d) for d in self._delays(table)]
+        wanted = np.stack(phases, axis=1).ravel()[before : before + self._stop - first]
         ticks = np.unique(wanted[wanted != NO_FRAME])
         pictures = decode_pictures(
             self._path, self._limits, table, ticks, frame_size=self._frame_size, threads=self._threads
         )
         tick, picture = NO_FRAME, None
-        for second, wanted_tick in enumerate(wanted.tolist(), start=first):
+        for wanted_tick in wanted.tolist():
             if wanted_tick not in (NO_FRAME, tick):
                 tick, picture = next(pictures)
                 self._damage.n_pictures += picture is None
-            yield second, picture if wanted_tick != NO_FRAME else None
+            yield picture if wanted_tick != NO_FRAME else None
+
+    def _delays(self, table: PacketTable) -> list[int]:
+        """By how many ticks the seconds of each phase begin later than whole ones."""
+        return [round(Fraction(phase, self._per_second) / table.time_base) for phase in range(self._per_second)]
+
+
+def _later(timed_frames: Iterator[tuple[int, VideoFrame]], ticks: int) -> Iterator[tuple[int, VideoFrame]]:
+    return ((tick + ticks, frame) for tick, frame in timed_frames)
+
+
+class _Sounds:
+    """The waveforms of clips that begin at parts of a second, from those of whole seconds in their order.
+
+    Args:
+        seconds: (second, waveform), with none for seconds without sound.
+        sample_rate_hz: of the waveforms.
+        per_second: clips that begin in each second.
+    """
+
+    def __init__(self, seconds: Iterator[tuple[int, Waveform]], *, sample_rate_hz: int, per_second: int) -> None:
+        self._seconds, self._sample_rate_hz, self._per_second = seconds, sample_rate_hz, per_second
+        self._known: dict[int, Waveform] = {}
+        self._read_to = -1
+
+    def at(self, part: int) -> Waveform | None:
+        """The waveform of a clip, None without any sound; parts are asked for in rising order."""
+        second, phase = divmod(part, self._per_second)
+        self._known = {known: waveform for known, waveform in self._known.items() if known >= second}
+        while self._read_to < second + (phase > 0):
+            self._read_to, waveform = next(self._seconds, (second + 1, None))
+            if waveform is not None and self._read_to >= second:
+                self._known[self._read_to] = waveform
+        if phase == 0:
+            return self._known.get(second)
+        here, after = self._known.get(second), self._known.get(second + 1)
+        if here is None and after is None:
+            return None
+        n_before = self._sample_rate_hz * phase // self._per_second
+        silence = np.zeros(self._sample_rate_hz, dtype=np.float32)
+        here, after = (silence if sound is None else sound for sound in (here, after))
+        return np.concatenate([here[n_before:], after[:n_before]])
 
 
 def _find_end(scan: Scan, info: MediaInfo) -> float:

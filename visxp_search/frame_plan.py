@@ -81,8 +81,14 @@ def has_reliable_times(table: PacketTable) -> bool:
     return is_unique and is_exact and int(displacement) <= MAX_REORDER
 
 
-def choose_frames(table: PacketTable, *, start_second: int, stop_second: int) -> npt.NDArray[np.int64]:
+def choose_frames(table: PacketTable, *, start_second: int, stop_second: int, delay: int = 0) -> npt.NDArray[np.int64]:
     """Time stamp of the frame of each second in `[start_second, stop_second)`.
+
+    Args:
+        table: the packets.
+        start_second: the first.
+        stop_second: one after the last.
+        delay: ticks by which every second begins later.
 
     Returns:
         (stop_second - start_second,) int64 ticks, `NO_FRAME` where there is none.
@@ -93,8 +99,8 @@ def choose_frames(table: PacketTable, *, start_second: int, stop_second: int) ->
         return np.full(len(seconds), NO_FRAME, dtype=np.int64)
     # Exact: all times are integers in units of 1 / denominator seconds.
     unit = table.time_base.denominator
-    times = pts * table.time_base.numerator
-    display_end = table.display_end * table.time_base.numerator
+    times = (pts - delay) * table.time_base.numerator
+    display_end = (table.display_end - delay) * table.time_base.numerator
 
     first_inside = np.searchsorted(times, seconds * unit)
     first_after = np.searchsorted(times, (seconds + 1) * unit)

@@ -40,6 +40,9 @@ MOST_SPEEDS = 21
 MOST_LINES = 48
 """Lines of one video whose speed is examined, the best ones at unchanged speed."""
 
+STANDS_STILL = 0.01
+"""Root mean square deviation from their mean below which embeddings change by no more than coding noise."""
+
 _OUTSIDE = -1e6
 
 
@@ -56,6 +59,7 @@ class Span:
         columns: the whole columns that it covers.
         rows: for each of `columns` the row that it matches.
         speed: columns per row.
+        phase: of `rows` among those that `same_spans` was given; 0 where there is one phase.
     """
 
     start: float
@@ -65,6 +69,7 @@ class Span:
     columns: tuple[int, ...]
     rows: tuple[int, ...]
     speed: float = 1.0
+    phase: int = 0
 
 
 def similar_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
@@ -148,57 +153,69 @@ def window_values(evidence: FloatArray, windows: npt.NDArray[np.int64]) -> Float
     return np.asarray(np.ascontiguousarray(best.T).mean(axis=1), dtype=np.float32)
 
 
-def same_spans(evidence: FloatArray, *, limit: int) -> list[Span]:
+def same_spans(evidence: FloatArray, *, limit: int, steps: int = 1) -> list[Span]:
     """The best stretches in step with the query, not overlapping in the video, best first.
 
+    A query that begins between whole seconds of the video is fully like it in one of its phases only.
+
     Args:
-        evidence: (Q, T).
+        evidence: (F, T). With steps > 1 its rows are seconds that overlap, and every `steps`-th belongs to one phase.
         limit: at most so many spans.
+        steps: rows that begin in each second of the query.
     """
-    rows = asking_rows(evidence)
-    if not rows.size or not evidence.shape[1]:
+    if not evidence.shape[1] or not asking_rows(evidence).size:
         return []
-    gains = gains_of(evidence)
-    free = gains.copy()
+    free = [gains_of(phase) for phase in phases_of(evidence, steps)]
     spans: list[Span] = []
     while len(spans) < limit:
-        line = _best_line(free)
-        if line is None:
+        lines = [_best_line(gains) for gains in free]
+        values = [0.0 if line is None else line.value for line in lines]
+        phase = int(np.argmax(values))
+        line = lines[phase]
+        if line is None or (spans and line.value < LEAST_SHARE * spans[0].value):
             break
-        value, offset, speed, first, last = line
-        if spans and value < LEAST_SHARE * spans[0].value:
-            break
-        span, used = _span_on_line(evidence, rows, value, offset, speed, first, last)
+        span, (first, stop) = _span_on_line(evidence, line, phase=phase, steps=steps)
         spans.append(span)
-        free[:, used[0] : used[1]] = SAME_WORST
+        for gains in free:
+            gains[:, first:stop] = SAME_WORST
     return sorted(spans, key=lambda span: -span.value)
 
 
-def line_gains(evidence: FloatArray) -> FloatArray:
+def phases_of(matrix: FloatArray, steps: int) -> list[FloatArray]:
+    """The rows of each phase of (F, T)."""
+    return [matrix[phase::steps] for phase in range(min(steps, len(matrix)))]
+
+
+def line_gains(evidence: FloatArray, *, steps: int = 1) -> FloatArray:
     """The best local stretch of every diagonal, (Q + T - 1,); what chance makes of this query in this video.
 
-    Entry i belongs to the offset i - Q + 1 (column less row).
+    Entry i belongs to the offset i - Q + 1 (column less row), in its best phase.
+
+    Args:
+        evidence: (F, T), Q of whose rows belong to the longest phase.
+        steps: as for `same_spans`.
     """
-    gains = gains_of(evidence)
-    return _line_stretches(gains, np.arange(1 - len(gains), gains.shape[1]), speed=1.0)[0]
+    offsets = np.arange(1 - -(-len(evidence) // steps), evidence.shape[1])
+    lines = [_line_stretches(gains_of(phase), offsets, speed=1.0)[0] for phase in phases_of(evidence, steps)]
+    return np.asarray(np.max(lines, axis=0), dtype=np.float32)
 
 
-def fit_elsewhere(evidence: FloatArray, span: Span, *, spans: Sequence[Span]) -> float:
+def fit_elsewhere(evidence: FloatArray, span: Span, *, spans: Sequence[Span], steps: int = 1) -> float:
     """How well the rows of a span fit this video out of step, as a share of how well they fit on its line.
 
     A video that is alike throughout fits anywhere: about 1. Compared are the mean gains of the span's rows on all
     lines that are none of the spans' own, nor next to one, and that hold at least half of the rows.
 
     Args:
-        evidence: (Q, T).
+        evidence: (F, T).
         span: one of `spans`.
         spans: from `same_spans`.
+        steps: as for `same_spans`; the best phase counts.
 
     Returns:
         A share; 0 where no other line is long enough, or none speaks for the same recording.
     """
-    gains = gains_of(evidence)
-    n_rows, n_columns = gains.shape
+    n_rows, n_columns = -(-len(evidence) // steps), evidence.shape[1]
     offsets = np.arange(1 - n_rows, n_columns)
     own = np.zeros(len(offsets), dtype=bool)
     for other in spans:
@@ -206,12 +223,39 @@ def fit_elsewhere(evidence: FloatArray, span: Span, *, spans: Sequence[Span]) ->
     rows = np.array(sorted(set(span.rows)))
     columns = offsets[~own][:, None] + rows[None]  # (n, R)
     inside = (columns >= 0) & (columns < n_columns)
-    long_enough = inside.sum(axis=1) >= np.ceil(len(rows) / 2)
-    if not long_enough.any() or not span.value > 0:
-        return 0.0
-    values = np.where(inside, gains[rows[None], np.clip(columns, 0, n_columns - 1)], 0.0)[long_enough]
-    best = float((values.sum(axis=1) / inside[long_enough].sum(axis=1)).max())
-    return max(0.0, best * len(rows) / span.value)
+    best = 0.0
+    for phase in phases_of(evidence, steps):
+        there = inside & (rows < len(phase))[None]
+        counts = there.sum(axis=1)
+        long_enough = counts >= np.ceil(len(rows) / 2)
+        if long_enough.any():
+            gains = gains_of(phase)[np.minimum(rows, len(phase) - 1)[None], np.clip(columns, 0, n_columns - 1)]
+            means = np.where(there, gains, 0.0).sum(axis=1)[long_enough] / counts[long_enough]
+            best = max(best, float(means.max()))
+    return best * len(rows) / span.value if span.value > 0 else 0.0
+
+
+def movement_in_step(rows: FloatArray, columns: FloatArray) -> float | None:
+    """Whether two runs of embeddings change alike from second to second: the correlation of what sets each apart.
+
+    Two takes of one scene are alike in what they show throughout, and that is subtracted here; a copy, however it was
+    degraded, also changes when the original does.
+
+    Args:
+        rows: (n, D), NaN where there is none.
+        columns: (n, D), the same seconds of the other side.
+
+    Returns:
+        In [-1, 1]; None where less than two seconds can be compared, or one side stands still.
+    """
+    there = ~(np.isnan(rows).any(axis=1) | np.isnan(columns).any(axis=1))
+    if there.sum() < 2:
+        return None
+    first, second = (side[there] - side[there].mean(axis=0) for side in (rows, columns))
+    sizes = np.sqrt(np.square(first).sum()), np.sqrt(np.square(second).sum())
+    if min(sizes) < STANDS_STILL * np.sqrt(there.sum()):
+        return None
+    return float((first * second).sum() / (sizes[0] * sizes[1]))
 
 
 def gains_of(evidence: FloatArray) -> FloatArray:
@@ -264,15 +308,29 @@ def asking_rows(matrix: FloatArray) -> npt.NDArray[np.int64]:
     return np.flatnonzero(~np.isnan(matrix).all(axis=1)) if matrix.size else np.empty(0, dtype=np.int64)
 
 
-def _best_line(gains: FloatArray) -> tuple[float, int, float, int, int] | None:
-    """(sum, offset, speed, first row, last row + 1) of the best stretch of any line; None if nothing speaks for one."""
+@dataclass(frozen=True)
+class _Line:
+    """The best stretch of a line: rows `[first, last)`, row q on column offset + speed q."""
+
+    value: float
+    offset: int
+    speed: float
+    first: int
+    last: int
+
+    def column_of(self, row: int) -> int:
+        return self.offset + int(np.rint(self.speed * row))
+
+
+def _best_line(gains: FloatArray) -> _Line | None:
+    """The best stretch of any line of (Q, T); None if nothing speaks for one."""
     n_rows, n_columns = gains.shape
     offsets = np.arange(1 - n_rows, n_columns)
     sums, first, last = _line_stretches(gains, offsets, speed=1.0)
     best = int(np.argmax(sums))
     if sums[best] <= 0:
         return None
-    found = (float(sums[best]), int(offsets[best]), 1.0, int(first[best]), int(last[best]))
+    found = _Line(float(sums[best]), int(offsets[best]), 1.0, int(first[best]), int(last[best]))
     drift = int(np.ceil(MOST_SPEED * n_rows))
     promising = np.argsort(-sums, kind="stable")[:MOST_LINES]
     near = (offsets[promising][:, None] + np.arange(-drift, drift + 1)[None]).ravel()
@@ -281,8 +339,8 @@ def _best_line(gains: FloatArray) -> tuple[float, int, float, int, int] | None:
         sums, first, last = _line_stretches(gains, near, speed=speed)
         best = int(np.argmax(sums))
         # Another speed must explain clearly more: it is one more thing that chance can choose.
-        if sums[best] > found[0] + 1.0:
-            found = (float(sums[best]), int(near[best]), speed, int(first[best]), int(last[best]))
+        if sums[best] > found.value + 1.0:
+            found = _Line(float(sums[best]), int(near[best]), speed, int(first[best]), int(last[best]))
     return found
 
 
@@ -297,49 +355,43 @@ def _line_stretches(
     return best_stretches(along.astype(np.float32))
 
 
-def _span_on_line(
-    evidence: FloatArray,
-    rows: npt.NDArray[np.int64],
-    value: float,
-    offset: int,
-    speed: float,
-    first: int,
-    last: int,
-) -> tuple[Span, tuple[int, int]]:
-    """The span of rows `[first, last)` on a line, its ends grown, and the columns that it uses up."""
-    n_rows, n_columns = evidence.shape
-
-    def column_of(row: int) -> int:
-        return offset + int(np.rint(speed * row))
+def _span_on_line(evidence: FloatArray, line: _Line, *, phase: int, steps: int) -> tuple[Span, tuple[int, int]]:
+    """The span of a line in a phase, its ends grown, and the columns that it uses up."""
+    n_fine, n_columns = evidence.shape
+    n_rows = len(evidence[phase::steps])
 
     def cell(row: int, shift: int = 0) -> float:
-        column = column_of(row) + shift
-        return float(evidence[row, column]) if 0 <= column < n_columns else float("nan")
+        """`shift` of the smallest steps there are later in the video."""
+        fine, column = steps * row + phase, line.column_of(row)
+        fine, column = (fine, column + shift) if steps == 1 else (fine - shift, column)
+        return float(evidence[fine, column]) if 0 <= column < n_columns and 0 <= fine < n_fine else float("nan")
 
+    first, last = line.first, line.last
     typical = float(np.nanmedian([cell(row) for row in range(first, last)]))
-    while first > 0 and column_of(first - 1) >= 0 and not cell(first - 1) < EDGE_SHARE * typical:
+    while first > 0 and line.column_of(first - 1) >= 0 and not cell(first - 1) < EDGE_SHARE * typical:
         first -= 1
-    while last < n_rows and column_of(last) < n_columns and not cell(last) < EDGE_SHARE * typical:
+    while last < n_rows and line.column_of(last) < n_columns and not cell(last) < EDGE_SHARE * typical:
         last += 1
     matched = range(first, last)
     fraction = 0.0
-    sides = [[cell(row, shift) for row in matched] for shift in (-1, 0, 1)]
-    complete = ~np.isnan(np.array(sides)).any(axis=0)
+    sides = np.array([[cell(row, shift) for row in matched] for shift in (-1, 0, 1)])
+    complete = ~np.isnan(sides).any(axis=0)
     if complete.any():
-        fraction = refine_offset(*np.array(sides)[:, complete].mean(axis=1).tolist())
-    start = offset + speed * first + fraction
-    covered = {column_of(row): row for row in matched}
-    answered = np.isin(rows, list(matched)).sum()
+        fraction = refine_offset(*sides[:, complete].mean(axis=1).tolist()) / steps
+    start = line.offset + line.speed * first + fraction
+    covered = {line.column_of(row): row for row in matched}
+    asking = asking_rows(evidence[phase::steps])
     span = Span(
         start=float(np.clip(start, 0, n_columns)),
-        stop=float(np.clip(start + speed * (last - first), 0, n_columns)),
-        value=value,
-        coverage=float(answered / len(rows)),
+        stop=float(np.clip(start + line.speed * (last - first), 0, n_columns)),
+        value=line.value,
+        coverage=float(np.isin(asking, list(matched)).sum() / len(asking)),
         columns=tuple(covered),
         rows=tuple(covered.values()),
-        speed=speed,
+        speed=line.speed,
+        phase=phase,
     )
-    return span, (column_of(first), column_of(last - 1) + 1)
+    return span, (line.column_of(first), line.column_of(last - 1) + 1)
 
 
 def _diagonal_means(matrix: FloatArray, rows: npt.NDArray[np.int64], length: int) -> FloatArray:

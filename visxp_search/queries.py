@@ -18,6 +18,13 @@ from visxp_search.store import SecondPoint, Store
 FloatArray = npt.NDArray[np.float32]
 
 MODALITIES = ("visual", "audio")
+STEPS = 4
+"""Seconds that begin in each second of a query where the same recording is looked for: an excerpt begins somewhere
+between the whole seconds of what it was taken from, and only what was cut as those were is fully like them."""
+FIRST_STEP = -1
+"""The first of them begins so many steps after the query: all whose middle lies in the query are asked with."""
+MAX_FINE_SECONDS = 60
+"""Longer queries are cut into whole seconds only: they find their place by their length."""
 MAX_QUERY_SECONDS = 1200
 """Longest query; a whole tape is not a moment."""
 
@@ -35,6 +42,8 @@ class Query:
         duration_seconds: real length; less than Q where the last second is a part of one.
         examples: for each row the number of the example that it belongs to; None for one clip, whose order counts.
         against: name -> (U, D) rows of examples of what is not wanted.
+        fine_vectors: name -> (F, D) rows of the seconds that begin `STEPS` times a second, from `FIRST_STEP` on; empty
+            where the query was not cut that finely.
         notes: what a person should know of the query, such as seconds that are silent.
         why_empty: why nothing can be asked with this.
     """
@@ -47,6 +56,7 @@ class Query:
     duration_seconds: float | None = None
     examples: tuple[int, ...] | None = None
     against: Mapping[str, FloatArray] = field(default_factory=dict)
+    fine_vectors: Mapping[str, FloatArray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     why_empty: str = ""
 
@@ -88,51 +98,65 @@ def clip_query(
     end: float | None = None,
     by: str = "both",
     audio_weight: float = 0.5,
+    fine: bool = False,
 ) -> Query:
     """Ask with a clip of a video or audio file.
 
-    Whole seconds are asked with: `start` is rounded down, `end` up.
+    Whole seconds are asked with: `start` is rounded down, `end` up. `fine` also cuts it as `same` searches want it.
 
     Raises:
         DecodeError: If the file cannot be read.
         UsageError: If the span is empty or an option is not allowed.
     """
     weights = choose_weights(by, audio_weight)
-    clips = read_clips(path, embedder, start=start, end=end)
-    embeddings = embedder.embed(clips)
-    return _query(
+    clips, fine_clips = _read_finely(path, embedder, start=start, end=end, fine=fine)
+    embeddings = embedder.embed(fine_clips or clips)
+    query = _query(
         "clip",
-        {"visual": embeddings.visual, "audio": embeddings.audio},
+        _whole_seconds({"visual": embeddings.visual, "audio": embeddings.audio}, is_fine=bool(fine_clips)),
         weights,
         clips,
         what=str(path),
         origin={"path": str(path), "start": clips[0].second, "end": clips[-1].second + 1},
-        duration=_real_length(path, clips),
+        duration=_real_length(path, clips, end=end),
     )
+    vectors = {"visual": embeddings.visual, "audio": embeddings.audio} if fine_clips else {}
+    return replace(query, fine_vectors={name: vectors[name] for name in vectors if name in query.weights})
 
 
 def sound_query(
-    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, cross: bool = False
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    cross: bool = False,
+    fine: bool = False,
 ) -> Query:
     """Ask with the sound of a file; `cross` asks which pictures go with it, through the joint space.
+
+    `fine` also cuts it as `same` searches want it.
 
     Raises:
         DecodeError: If the file cannot be read.
         UsageError: If the span is empty.
     """
-    clips = read_clips(path, embedder, start=start, end=end)
-    sounds = [replace(clip, frame=None, flags=()) if clip.has_audio else _nothing(clip.second) for clip in clips]
+    clips, fine_clips = _read_finely(path, embedder, start=start, end=end, fine=fine)
+    sounds = [
+        replace(clip, frame=None, flags=()) if clip.has_audio else _nothing(clip.second) for clip in fine_clips or clips
+    ]
     embeddings = embedder.embed(sounds)
     vectors = {"joint": embeddings.joint_audio} if cross else {"audio": embeddings.audio}
-    return _query(
+    query = _query(
         "sound",
-        vectors,
+        _whole_seconds(vectors, is_fine=bool(fine_clips)),
         dict.fromkeys(vectors, 1.0),
         clips,
         what=str(path),
         origin={"path": str(path), "start": clips[0].second, "end": clips[-1].second + 1, "cross": cross},
-        duration=_real_length(path, clips),
+        duration=_real_length(path, clips, end=end),
     )
+    return replace(query, fine_vectors=vectors if fine_clips and query.weights else {})
 
 
 def frame_query(path: Path, embedder: Embedder) -> Query:
@@ -196,14 +220,17 @@ def add_examples(query: Query, *, like: Sequence[Query], unlike: Sequence[Query]
         weights={name: weight / total for name, weight in weights.items()},
         examples=tuple(examples) if like or len(wanted) != 1 else query.examples,
         against=against,
+        fine_vectors={} if like or len(wanted) != 1 else query.fine_vectors,
         origin={**query.origin, **{name: values for name, values in remarks.items() if values}},
         duration_seconds=None if like else query.duration_seconds,
         why_empty="" if wanted else query.why_empty,
     )
 
 
-def read_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None) -> list[Clip]:
-    """The clips of `[start, end)` of a media file, of which a query is made.
+def read_clips(
+    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, per_second: int = 1
+) -> list[Clip]:
+    """The clips of `[start, end)` of a media file, of which a query is made; `per_second` as for `decode_clips`.
 
     Raises:
         DecodeError: If the file cannot be read.
@@ -211,16 +238,36 @@ def read_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float
     """
     if end is not None and end <= start:
         raise UsageError(f"--end {end} is not after --start {start}")
-    clips = list(islice(iterate_clips(path, embedder, start=start, end=end), MAX_QUERY_SECONDS + 1))
+    most = MAX_QUERY_SECONDS * per_second
+    clips = list(islice(iterate_clips(path, embedder, start=start, end=end, per_second=per_second), most + 1))
     if not clips:
         raise UsageError(f"{path} has no seconds from {start} on; it is {probe(path).duration_seconds:.1f} s long")
-    if len(clips) > MAX_QUERY_SECONDS:
+    if len(clips) > most:
         raise UsageError(f"{path} is longer than {MAX_QUERY_SECONDS} s; choose what to ask with: --start and --end")
     return clips
 
 
-def iterate_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None) -> Iterator[Clip]:
-    """The clips of `[start, end)` of a media file one by one; an image is one clip.
+def _read_finely(
+    path: Path, embedder: Embedder, *, start: float, end: float | None, fine: bool
+) -> tuple[list[Clip], list[Clip]]:
+    """The clips of whole seconds, and those that begin `STEPS` times a second; none where that is not wanted."""
+    if fine:
+        info = probe(path)
+        length = min(info.duration_seconds, np.inf if end is None else end) - start
+        if info.kind != "image" and 0 < length <= MAX_FINE_SECONDS:
+            clips = read_clips(path, embedder, start=start, end=end, per_second=STEPS)
+            return clips[-FIRST_STEP::STEPS], clips
+    return read_clips(path, embedder, start=start, end=end), []
+
+
+def _whole_seconds(vectors: Mapping[str, FloatArray], *, is_fine: bool) -> dict[str, FloatArray]:
+    return {name: rows[-FIRST_STEP::STEPS] if is_fine else rows for name, rows in vectors.items()}
+
+
+def iterate_clips(
+    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, per_second: int = 1
+) -> Iterator[Clip]:
+    """The clips of `[start, end)` of a media file one by one, `per_second` as for `decode_clips`; an image is one clip.
 
     Raises:
         DecodeError: If the file cannot be read.
@@ -231,6 +278,7 @@ def iterate_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: fl
         sample_rate_hz=embedder.sample_rate_hz,
         start_second=int(start),
         stop_second=None if end is None else int(np.ceil(end)),
+        per_second=per_second,
     ) as clips:
         yield from clips
 
@@ -290,11 +338,14 @@ def _flags_of(second: Clip | SecondPoint) -> Sequence[str]:
     return second.flags if isinstance(second, Clip) else second.payload.get("flags", ())
 
 
-def _real_length(path: Path, clips: Sequence[Clip]) -> float:
-    """Seconds from the first clip's start to the last one's end, or to the end of the file if that comes first."""
+def _real_length(path: Path, clips: Sequence[Clip], *, end: float | None) -> float:
+    """Seconds from the first clip's start to the end of the file, or of the last second asked for if that is first."""
     whole = float(len(clips))
-    duration = probe(path).duration_seconds
-    return min(whole, duration - clips[0].second) if duration > clips[-1].second else whole
+    first = clips[0].second
+    rest = probe(path).duration_seconds - first
+    if rest <= whole - 1:  # images, and files that do not say how long they are
+        return whole
+    return min(rest, whole + 0.5, np.inf if end is None else np.ceil(end) - first)
 
 
 def _rows_or_nan(part: Query, name: str, length: int) -> FloatArray:

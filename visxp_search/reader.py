@@ -5,6 +5,10 @@ random sample of the archive (`visxp_search.background`), and moments are read o
 
 What is expected by chance: of a `similar` moment, how many windows of the archive would score as high, by the tail of
 random windows; of a `same` moment, how many lines would, by the best lines through the next similar videos.
+
+References:
+    [fisher1915] Frequency distribution of the values of the correlation coefficient. Biometrika 10, 1915 (artanh).
+    [rocchio1971] Relevance feedback in information retrieval. In: The SMART Retrieval System, 1971.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +28,20 @@ from visxp_search.background import (
     common_shares,
     common_weights,
     expected_above,
+    fisher,
     fit_scale,
     fit_tail,
 )
-from visxp_search.moments import Span, fit_elsewhere, line_gains, same_spans, similar_spans, window_values
-from visxp_search.queries import Query, stack_rows
+from visxp_search.moments import (
+    Span,
+    fit_elsewhere,
+    line_gains,
+    movement_in_step,
+    same_spans,
+    similar_spans,
+    window_values,
+)
+from visxp_search.queries import FIRST_STEP, STEPS, Query, stack_rows
 from visxp_search.results import Moment, SecondScore
 from visxp_search.sample import SAMPLE_WINDOW, sample_of
 from visxp_search.store import SecondPoint, Store
@@ -40,13 +53,20 @@ FAMILIAR_QUANTILE = 0.05
 their nearest neighbours in other videos, apart from this share of the loneliest ones."""
 BLOCK_SECONDS = 60
 """Every such stretch of a video has one best line; long videos tell more of chance than short ones."""
+LEAST_MOVEMENT = 0.7
+"""A `same` moment must change as the query does: artanh of the correlation of their changes [fisher1915], times the
+root of the number of changes, as chance correlations fall with that. Other takes of one scene stay below."""
 OUT_OF_STEP = 0.95
-"""A `same` moment must stand out from the other lines in its own video: where one of them fits nearly as well, the
-video looks or sounds alike throughout (so do stills: `similar` finds those)."""
+"""Where nothing changes a `same` moment must stand out from the other lines in its own video: where one of them fits
+nearly as well, the video looks or sounds alike throughout (so do stills: `similar` finds those)."""
 LEAD, LEAD_SUPPORT = 0.05, 0.1
 """A line that leads the best lines of all other videos by this share is as much less likely by chance: of a group that
 shows the same scene, such as one talker in one studio, many stand out from the archive, but none from the group."""
+UNWANTED_SHARE = 0.25
+"""Of its likeness to what is not wanted a second loses this share: an unwanted answer is itself like the query, so that
+more would take what is wanted along with it [rocchio1971]."""
 MIN_STEPS = 3
+"""Shorter queries fit in many places."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +78,16 @@ class Comparison:
         cosines: name -> (Q, T), NaN where either side has no vector.
         evidence: (Q, T) what all modalities together say, in deviations above unrelated seconds.
         common: (T,) share of the archive that each second resembles.
+        spans: what could be a moment.
+        movements: for each of `spans` how far query and video change in step, in [-1, 1]; None where that is not known.
     """
 
     points: Sequence[SecondPoint]
     cosines: Mapping[str, FloatArray]
     evidence: FloatArray
     common: FloatArray
+    spans: Sequence[Span]
+    movements: Sequence[float | None]
 
 
 class Reader:
@@ -82,6 +106,9 @@ class Reader:
         self.query = query
         self.mode = mode
         self.per_video = per_video
+        is_fine = mode == "same" and bool(query.fine_vectors)
+        self.asked = query.fine_vectors if is_fine else query.vectors
+        self.steps, self.first_step = (STEPS, FIRST_STEP) if is_fine else (1, 0)
         self.n_places = n_places
         length = 1 if query.examples is not None else min(query.n_seconds, SAMPLE_WINDOW)
         self.sample = sample_of(store, tuple(query.weights), window=length)
@@ -89,19 +116,22 @@ class Reader:
         self.scales = {name: fit_scale(values) for name, values in cosines.items()}
         self.sorted_cosines = {name: _sorted_columns(values) for name, values in cosines.items()}
         self.windows = self._window_values(cosines)
-        self.comparisons: list[tuple[Comparison, Sequence[Span]]] = []
+        self.comparisons: list[Comparison] = []
         self.bests: list[tuple[str, FloatArray]] = []
 
     @property
     def _vectors(self) -> dict[str, FloatArray]:
         """Rows of the query, then those of what is not wanted."""
-        query = self.query
+        against = self.query.against
         return {
-            name: np.concatenate([query.vectors[name], query.against[name]])
-            if name in query.against
-            else query.vectors[name]
-            for name in query.weights
+            name: np.concatenate([self.asked[name], against[name]]) if name in against else self.asked[name]
+            for name in self.query.weights
         }
+
+    @property
+    def _n_rows(self) -> int:
+        """Rows of the query, in all phases."""
+        return len(next(iter(self.asked.values())))
 
     def read(self, points: Sequence[SecondPoint]) -> None:
         """Compare the query with consecutive seconds of one video, and keep what could be a moment."""
@@ -113,38 +143,44 @@ class Reader:
         weights = {name: even if self.mode == "same" else common_weights(shares) for name, shares in common.items()}
         evidence = self._evidence(cosines, weights)
         share = sum(self.query.weights[name] * shares for name, shares in common.items())
-        spans = (same_spans if self.mode == "same" else similar_spans)(evidence, limit=self.per_video)
-        lines = line_gains(evidence)
+        if self.mode == "same":
+            spans = same_spans(evidence, limit=self.per_video, steps=self.steps)
+        else:
+            spans = similar_spans(evidence, limit=self.per_video)
+        lines = line_gains(evidence, steps=self.steps)
         comparison = Comparison(
             points=[SecondPoint(point.video_id, point.second, {}, point.payload) for point in points],
-            cosines={name: values[: self.query.n_seconds] for name, values in cosines.items()},
+            cosines={name: values[: self._n_rows] for name, values in cosines.items()},
             evidence=evidence,
             common=np.asarray(share, dtype=np.float32),
+            spans=spans,
+            movements=[self._movement(vectors, span) if self.mode == "same" else None for span in spans],
         )
-        self.comparisons.append((comparison, spans))
+        self.comparisons.append(comparison)
         self.bests.append((points[0].video_id, _best_of_blocks(lines)))
 
     def forget(self, video_id: str) -> None:
         """As if nothing of this video had been read."""
-        self.comparisons = [read for read in self.comparisons if read[0].points[0].video_id != video_id]
+        self.comparisons = [read for read in self.comparisons if read.points[0].video_id != video_id]
         self.bests = [(other, lines) for other, lines in self.bests if other != video_id]
 
     def moments(self) -> Iterator[Moment]:
         """What has been read so far, by falling `Moment.value`, with what chance would give; judged one by one."""
-        found = [(comparison, span, spans) for comparison, spans in self.comparisons for span in spans]
-        for comparison, span, spans in sorted(found, key=lambda one: -one[1].value):
-            yield self._judged(comparison, span, spans)
+        found = [(comparison, span) for comparison in self.comparisons for span in comparison.spans]
+        for comparison, span in sorted(found, key=lambda one: -one[1].value):
+            yield self._judged(comparison, span)
 
-    def _judged(self, comparison: Comparison, span: Span, spans: Sequence[Span]) -> Moment:
+    def _judged(self, comparison: Comparison, span: Span) -> Moment:
         """The moment of a span. A similar one that is in step with the query may also stand out as a same one does."""
         moment = self._moment(comparison, span)
         windows = self._window_tail(comparison)
         columns = np.array([span.columns])
-        value = float(window_values(comparison.evidence, columns)[0])
+        value = float(window_values(comparison.evidence[span.phase :: self.steps], columns)[0])
         percentile = windows.percentile(value) if windows else 100.0
         if self.mode == "same":
-            elsewhere = fit_elsewhere(comparison.evidence, span, spans=spans)
-            return replace(moment, percentile=percentile, chance=self._same_chance(moment, span, elsewhere))
+            doubt = self._doubt(comparison, span, moment)
+            chance = self._same_chance(moment, is_doubtful=bool(doubt))
+            return replace(moment, percentile=percentile, chance=chance, doubt=doubt)
         chances = []
         if windows is not None:
             chances.append(self.n_places * windows.chance(span.value))
@@ -154,17 +190,41 @@ class Reader:
         # Two ways to stand out are two chances to do so.
         return replace(moment, percentile=percentile, chance=len(chances) * min(chances) if chances else None)
 
-    def _same_chance(self, moment: Moment, span: Span, elsewhere: float) -> float | None:
-        """Expected number of lines as good by chance: not below 1 for what is alike throughout, or not alike enough."""
-        chance = self._line_chance(moment.video_id, span.value)
+    def _same_chance(self, moment: Moment, *, is_doubtful: bool) -> float | None:
+        """Expected number of lines as good by chance: not below 1 for what cannot be the same recording."""
+        chance = self._line_chance(moment.video_id, moment.value)
         if chance is None:
             return None
-        if self.query.n_seconds >= MIN_STEPS and elsewhere > OUT_OF_STEP:
+        if is_doubtful:
             return max(chance, 1.0)
-        if not self._is_alike(moment):
-            return max(chance, 1.0)
-        leads = span.value * (1 - LEAD) >= self._best_of_others(moment.video_id)
+        leads = moment.value * (1 - LEAD) >= self._best_of_others(moment.video_id)
         return chance * (LEAD_SUPPORT if leads else 1.0)
+
+    def _doubt(self, comparison: Comparison, span: Span, moment: Moment) -> str:
+        """Why a span is not the same recording: not alike enough, or alike but not in step."""
+        if not self._is_alike(moment):
+            return "not alike enough for the same recording"
+        if moment.movement is not None:
+            if float(fisher(moment.movement)) * np.sqrt(len(span.rows) - 1) >= LEAST_MOVEMENT:
+                return ""
+            return f"alike, but does not change as the query does (correlation {moment.movement:.2f})"
+        if self.query.n_seconds < MIN_STEPS:
+            return ""
+        elsewhere = fit_elsewhere(comparison.evidence, span, spans=comparison.spans, steps=self.steps)
+        return "" if elsewhere <= OUT_OF_STEP else "alike, but stands still and fits elsewhere in its video as well"
+
+    def _movement(self, vectors: Mapping[str, FloatArray], span: Span) -> float | None:
+        """How far query and video change in step along a span, over the modalities by their weights [fisher1915]."""
+        rows = [row * self.steps + span.phase for row in span.rows]
+        found = {
+            name: movement_in_step(self.asked[name][rows], vectors[name][list(span.columns)])
+            for name in self.query.weights
+        }
+        there = {name: movement for name, movement in found.items() if movement is not None}
+        if not there:
+            return None
+        total = sum(self.query.weights[name] for name in there)
+        return float(np.tanh(sum(self.query.weights[name] / total * fisher(there[name]) for name in there)))
 
     def _line_chance(self, video_id: str, value: float) -> float | None:
         """Expected number of lines that reach a value by chance, told by the best lines elsewhere.
@@ -184,7 +244,8 @@ class Reader:
 
         It is divided by its deviation if both were noise, so that one modality and two give values alike. A modality
         that only the other side lacks counts as 0. Rows of the query with nothing to ask with are NaN. What resembles
-        an unwanted example loses as much. With examples there is one row, the mean over them of their best second.
+        an unwanted example loses a share of that, and all by which it is more like it than like what is wanted. With
+        examples there is one row, the mean over them of their best second.
         """
         n_rows, n_columns = next(iter(cosines.values())).shape
         total = np.zeros((n_rows, n_columns), dtype=np.float64)
@@ -198,7 +259,7 @@ class Reader:
             total += share * np.nan_to_num(standard)
             square += share**2
         fused = np.where(square > 0, total / np.sqrt(np.where(square > 0, square, 1)), np.nan).astype(np.float32)
-        n_wanted = self.query.n_seconds
+        n_wanted = self._n_rows
         wanted, unwanted = fused[:n_wanted], fused[n_wanted:]
         if self.query.examples is not None:
             examples = np.array(self.query.examples)
@@ -206,7 +267,8 @@ class Reader:
             bests = [group[~np.isnan(group).any(axis=1)].max(axis=0) for group in groups if (~np.isnan(group)).any()]
             wanted = np.mean(bests, axis=0, keepdims=True).astype(np.float32)
         if len(unwanted):
-            wanted = wanted - np.maximum(np.nan_to_num(unwanted, nan=0.0).max(axis=0), 0.0)
+            against = np.maximum(np.nan_to_num(unwanted, nan=0.0).max(axis=0), 0.0)
+            wanted = wanted - UNWANTED_SHARE * against - np.maximum(against - np.maximum(wanted, 0.0), 0.0)
         return wanted
 
     def _window_values(self, cosines: Mapping[str, FloatArray]) -> FloatArray:
@@ -265,7 +327,10 @@ class Reader:
     def _moment(self, comparison: Comparison, span: Span) -> Moment:
         query, points = self.query, comparison.points
         rows = self._matched_rows(comparison, span)
-        seconds = tuple(self._second(comparison, row, column) for row, column in zip(rows, span.columns, strict=True))
+        seconds = tuple(
+            self._second(comparison, row, column, phase=span.phase)
+            for row, column in zip(rows, span.columns, strict=True)
+        )
         visual, audio = _mean([s.visual for s in seconds]), _mean([s.audio for s in seconds])
         shares = {"visual": visual, "audio": audio}
         weights = {"visual": query.weights.get("visual", query.weights.get("joint", 0.0)), **query.weights}
@@ -273,8 +338,12 @@ class Reader:
         score = sum(weights[name] * (shares[name] or 0.0) for name in there) / max(sum(there.values()), 1e-9)
         first = points[0].second
         start, end = first + span.start, first + span.stop
-        if self.mode == "same" and rows[-1] == query.n_seconds - 1:
-            end -= span.speed * max(0.0, query.n_seconds - query.length_seconds)
+        late = (span.phase + self.first_step) / self.steps  # where in the query the first row of the phase begins
+        if self.mode == "same" and rows[0] == 0:
+            start -= span.speed * late
+        n_rows = len(comparison.evidence[span.phase :: self.steps])
+        if self.mode == "same" and rows[-1] == n_rows - 1:
+            end += span.speed * (query.length_seconds - late - n_rows)
         common = float(np.mean(comparison.common[list(span.columns)]))
         return Moment(
             video_id=points[0].video_id,
@@ -286,13 +355,14 @@ class Reader:
             visual=visual,
             audio=audio,
             coverage=span.coverage,
-            offset=float(start - rows[0] * span.speed),
+            offset=float(first + span.start - (rows[0] + late) * span.speed),
             seconds=seconds,
             visual_percentile=_mean([s.visual_percentile for s in seconds]),
             audio_percentile=_mean([s.audio_percentile for s in seconds]),
             speed=span.speed,
             common=common if common > COMMON_SHARE else 0.0,
             value=span.value,
+            movement=comparison.movements[comparison.spans.index(span)],
         )
 
     def _matched_rows(self, comparison: Comparison, span: Span) -> list[int]:
@@ -308,17 +378,18 @@ class Reader:
 
     def scales_of_wanted(self, name: str) -> Scale:
         """The scale of the query's own rows, without those of what is not wanted."""
-        n_wanted = self.query.n_seconds
+        n_wanted = self._n_rows
         return Scale(self.scales[name].centre[:n_wanted], self.scales[name].spread[:n_wanted])
 
-    def _second(self, comparison: Comparison, row: int, column: int) -> SecondScore:
-        cosines = {name: _number(values[row, column]) for name, values in comparison.cosines.items()}
+    def _second(self, comparison: Comparison, row: int, column: int, *, phase: int) -> SecondScore:
+        fine = row * self.steps + phase
+        cosines = {name: _number(values[fine, column]) for name, values in comparison.cosines.items()}
         percentiles, above = {}, {}
         for name, cosine in cosines.items():
             if cosine is not None:
-                background = self.sorted_cosines[name][row]
+                background = self.sorted_cosines[name][fine]
                 percentiles[name] = 100.0 * float(np.searchsorted(background, cosine)) / max(len(background), 1)
-                above[name] = self.query.weights[name] * float(self.scales[name].deviations(row, cosine))
+                above[name] = self.query.weights[name] * float(self.scales[name].deviations(fine, cosine))
         # The joint space has one score for both: it is reported as the picture's, which is what is looked for.
         point = comparison.points[column]
         return SecondScore(

@@ -60,6 +60,9 @@ class Moment:
         speed: seconds of video per second of query (`same`).
         common: share of the archive that the moment's seconds resemble; in `similar` they count less for it.
         value: how far it stands out, by which moments are ordered; comparable within one search only.
+        movement: correlation of what changes from second to second with what changes in the query (`same`); None where
+            nothing does.
+        doubt: why it is not taken for the same recording (`same`); empty if it is, or if only chance speaks against it.
         then: the second moment of a sequence (`--then`).
     """
 
@@ -81,12 +84,15 @@ class Moment:
     speed: float = 1.0
     common: float = 0.0
     value: float = 0.0
+    movement: float | None = None
+    doubt: str = ""
     then: "Moment | None" = None
 
     @property
     def remark(self) -> str:
         """What a person should know of it; empty if there is nothing."""
-        return f"common: resembles {100 * self.common:.0f} % of the archive" if self.common > 0 else ""
+        common = f"common: resembles {100 * self.common:.0f} % of the archive" if self.common > 0 else ""
+        return "; ".join(part for part in (self.doubt, common) if part)
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ def moment_to_json(moment: Moment) -> dict[str, Any]:
         "target_coverage": round(moment.target_coverage, 3),
         "offset": round(moment.offset, 2),
         "speed": round(moment.speed, 3),
+        "movement": _rounded(moment.movement, 3),
         "common": round(moment.common, 3),
         "remark": moment.remark,
         "seconds": [

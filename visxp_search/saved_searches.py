@@ -227,6 +227,7 @@ def _query_to_json(query: Query) -> dict[str, Any]:
         "kind": query.kind,
         "vectors": {name: _rows_to_json(rows) for name, rows in query.vectors.items()},
         "against": {name: _rows_to_json(rows) for name, rows in query.against.items()},
+        "fine_vectors": {name: _rows_to_json(rows) for name, rows in query.fine_vectors.items()},
         "weights": dict(query.weights),
         "origin": dict(query.origin),
         "video_id": query.video_id,
@@ -239,8 +240,9 @@ def _query_to_json(query: Query) -> dict[str, Any]:
 
 def _query_from_json(entry: Mapping[str, Any]) -> Query:
     decoded: dict[str, Any] = {key: _tuple(value) for key, value in entry.items()}
-    for key in ("vectors", "against"):
-        decoded[key] = {name: _rows_from_json(rows) for name, rows in entry[key].items()}
+    for key in ("vectors", "against", "fine_vectors"):
+        if key in entry:  # searches that were saved by earlier releases were not cut finely
+            decoded[key] = {name: _rows_from_json(rows) for name, rows in entry[key].items()}
     return Query(**decoded)
 
 

@@ -233,6 +233,11 @@ def _located(moment: Moment, record: VideoRecord | None) -> Moment:
 def _why_nothing(found: Sequence[Moment], max_chance: float) -> str:
     if not found:
         return "nothing like this here: no second that may be found has anything in common with the query"
+    if found[0].doubt:
+        return (
+            f"nothing like this here: the nearest moment is {found[0].doubt}; --mode similar finds what is alike, and "
+            f"--max-chance inf, where the cut-off is {max_chance:g}, shows this one"
+        )
     nearest = min(found, key=lambda moment: np.inf if moment.chance is None else moment.chance)
     if nearest.chance is not None and nearest.chance > max_chance:
         return (

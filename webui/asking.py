@@ -122,9 +122,11 @@ def read_query(archive: Archive, form: Form, uploads: Uploads) -> tuple[Query, s
             f"with From and To"
         )
     embedder = archive.index.embedder
+    fine = form.mode == "same"
     if form.kind == SOUND:
-        return sound_query(path, embedder, start=start, end=end, cross=form.cross), name
-    return clip_query(path, embedder, start=start, end=end, by=form.by, audio_weight=form.audio_weight), name
+        return sound_query(path, embedder, start=start, end=end, cross=form.cross, fine=fine), name
+    query = clip_query(path, embedder, start=start, end=end, by=form.by, audio_weight=form.audio_weight, fine=fine)
+    return query, name
 
 
 def read_span(start: str, end: str) -> tuple[float, float | None]:

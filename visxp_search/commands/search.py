@@ -61,12 +61,12 @@ def search_clip(
     Examples: `visxp search clip talk.mp4 --start 1:10 --end 1:16` · `visxp search clip ad.mp4 --mode same` ·
     `visxp search clip dog.mp4 --by audio --path "news/*" --then bell.wav --within 20`
     """
-    span = parse_span(start, end)
+    span, is_fine = parse_span(start, end), options["mode"] == "same"
 
     def ask(opened: "Index") -> "Query":
         from visxp_search.queries import clip_query
 
-        return clip_query(file, opened.embedder, **span, by=by, audio_weight=audio_weight)
+        return clip_query(file, opened.embedder, **span, by=by, audio_weight=audio_weight, fine=is_fine)
 
     _search(ask, options, file=file, exclude_self=exclude_self, whole=start == "0" and end is None)
 
@@ -88,12 +88,12 @@ def search_sound(
 
     Examples: `visxp search sound bell.wav` · `visxp search sound bell.wav --cross`
     """
-    span = parse_span(start, end)
+    span, is_fine = parse_span(start, end), options["mode"] == "same"
 
     def ask(opened: "Index") -> "Query":
         from visxp_search.queries import sound_query
 
-        return sound_query(file, opened.embedder, **span, cross=cross)
+        return sound_query(file, opened.embedder, **span, cross=cross, fine=is_fine)
 
     _search(ask, options, file=file, exclude_self=exclude_self, whole=start == "0" and end is None)
 
@@ -296,7 +296,9 @@ def _search(
         )
         if like or unlike:
             query = add_examples(query, like=like, unlike=unlike)
-        arguments["then"] = None if options["then"] is None else clip_query(options["then"], opened.embedder)
+        arguments["then"] = None
+        if options["then"] is not None:
+            arguments["then"] = clip_query(options["then"], opened.embedder, fine=options["mode"] == "same")
         progress = YieldProgress(shown=options["exhaustive"])
         found = opened.search(query, **arguments, on_progress=progress)
         if options["save"] is not None:
