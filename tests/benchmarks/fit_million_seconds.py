@@ -86,20 +86,22 @@ class Steps:
             self.name, self.started = step, now
 
 
-def fit(index: Path, *, n_clusters: int) -> dict[str, object]:
+def fit(index: Path, *, n_clusters: int, sizes: str) -> dict[str, object]:
     """Fit and report."""
     started = time.perf_counter(), time.process_time(), os.getloadavg()[0]
     steps = Steps()
     store = open_store(index, checkpoint=None)
     steps("open", 0, 1)
-    clustering = fit_clusters(store, FitOptions(n_clusters=n_clusters, fresh=True), progress=steps).clustering
+    clustering = fit_clusters(
+        store, FitOptions(n_clusters=n_clusters, sizes=sizes, fresh=True), progress=steps
+    ).clustering
     wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     steps("check", 0, 1)
-    sizes = store.facet("cluster")
+    found = store.facet("cluster")
     store.close()
     return {
-        "seconds": sum(sizes.values()),
-        "clusters": len(sizes),
+        "seconds": sum(found.values()),
+        "clusters": len(found),
         "wall": round(wall, 1),
         "cpu": round(cpu, 1),
         "cores": os.cpu_count(),
@@ -109,7 +111,7 @@ def fit(index: Path, *, n_clusters: int) -> dict[str, object]:
         "own_megabytes": round(steps.own_megabytes),
         "size_error": clustering.fit.size_error,
         "worst_sizes_wanted_and_obtained": worst_sizes(clustering.fit.wanted, clustering.fit.obtained),
-        "largest_and_smallest": [max(sizes.values()), min(sizes.values())],
+        "largest_and_smallest": [max(found.values()), min(found.values())],
     }
 
 
@@ -126,8 +128,9 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=1_000_000)
     parser.add_argument("--vectors", nargs="+", default=["visual"])
     parser.add_argument("--k", type=int, default=300)
+    parser.add_argument("--sizes", default="natural")
     given = parser.parse_args()
     if given.what == "make":
         make(given.index, n_seconds=given.seconds, vectors=given.vectors)
     else:
-        print(json.dumps(fit(given.index, n_clusters=given.k), indent=1))
+        print(json.dumps(fit(given.index, n_clusters=given.k, sizes=given.sizes), indent=1))
