@@ -60,7 +60,7 @@ N_NEAR = 32
 BALANCE_ROUNDS = 16
 """How often, at most, the best clusters are looked for anew."""
 AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
-AUTO_SECONDS_PER_CLUSTER = 12
+AUTO_SECONDS_PER_CLUSTER = 10
 """`auto` tries no K with fewer seconds of one half a cluster."""
 HALVINGS = 3
 PATIENCE = 4
@@ -514,16 +514,16 @@ def _balance(
 
     A round reads the spool once: it counts sizes under the offsets so far, and keeps the best clusters of each second
     in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found. Where no sizes (K,) are wanted, they are
-    counted.
+    only counted.
     """
     if sizes is None:
-        counts, _ = _read_near(spool, prototypes, offsets, progress, done=0, n_near=1)
+        counts = _count_sizes(spool, prototypes, offsets)
         progress("balance sizes", 1, 1)
         return offsets, counts, counts
     wanted = whole_sizes(sizes, n_rows=spool.n_rows)
     best, obtained, best_error = offsets, wanted, float("inf")
     for done in range(BALANCE_ROUNDS):
-        counts, near = _read_near(spool, prototypes, offsets, progress, done=done, n_near=N_NEAR)
+        counts, near = _read_near(spool, prototypes, offsets, progress, done=done)
         error = _size_error(wanted, counts)
         if error < best_error:
             best, obtained, best_error = offsets, counts, error
@@ -556,18 +556,33 @@ def _size_error(wanted: Tensor, obtained: Tensor) -> float:
     return float(((obtained - wanted).abs() / wanted.clamp(min=1)).max())
 
 
+def _count_sizes(spool: Spool, prototypes: Tensor, offsets: Tensor) -> Tensor:
+    """Sizes (K,) int64 of all spooled seconds under offsets (K,)."""
+    counts = torch.zeros(len(offsets), dtype=torch.int64)
+    for block in spool.blocks():
+        labels = hard_assignment(torch.from_numpy(block) @ prototypes.T, offsets=offsets)
+        counts += torch.bincount(labels, minlength=len(counts))
+    return counts
+
+
 def _read_near(
-    spool: "Spool", prototypes: Tensor, offsets: Tensor, progress: Progress, *, done: int, n_near: int
+    spool: Spool, prototypes: Tensor, offsets: Tensor, progress: Progress, *, done: int
 ) -> tuple[Tensor, list[NearScores]]:
     """Sizes (K,) under offsets, and blocks of the best clusters of all spooled seconds."""
-    counts, blocks, n_rows = torch.zeros(len(offsets), dtype=torch.int64), [], 0
+    counts = torch.zeros(len(offsets), dtype=torch.int64)
+    n_near = min(N_NEAR, len(offsets))
+    # At once: small pieces kept between large ones that are let go would leave memory in holes.
+    values = torch.empty((spool.n_rows, n_near))
+    clusters = torch.empty((spool.n_rows, n_near), dtype=torch.int16)
+    n_rows = 0
     for block in spool.blocks():
         near = near_scores(torch.from_numpy(block) @ prototypes.T, offsets=offsets, n_near=n_near)
         counts += torch.bincount(near.clusters[:, 0], minlength=len(counts))
-        blocks.append(NearScores(near.values, near.clusters.to(torch.int16)))
+        values[n_rows : n_rows + len(block)] = near.values
+        clusters[n_rows : n_rows + len(block)] = near.clusters
         n_rows += len(block)
         progress("balance sizes", done * spool.n_rows + n_rows, BALANCE_ROUNDS * spool.n_rows)
-    return counts, blocks
+    return counts, [NearScores(*part) for part in zip(values.split(PAGE), clusters.split(PAGE), strict=True)]
 
 
 def _wanted_sizes(counts: Tensor, *, kind: str, seed: int) -> Tensor:

@@ -36,7 +36,7 @@ def print_fit(report: FitReport) -> None:
         for k, value in fit.curve:
             bar = "█" * round(BAR_WIDTH * max(value, 0) / best)
             print(f"  {k:4}  {value:6.2f}  {bar}{'  <- taken' if k == fit.n_clusters else ''}")
-    print(f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree)} branches")
+    print(f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree) - 1} branches")
     _print_sizes(fit)
     if fit.stability is not None:
         print(f"fitted once more from other seconds, the same seconds are together: NMI {fit.stability:.3f} (1 is all)")

@@ -75,12 +75,15 @@ class Steps:
     def __call__(self, step: str, done: int, total: int) -> None:
         """As a fit's `progress`."""
         status = Path("/proc/self/status").read_text().split()
-        self.own_megabytes = max(self.own_megabytes, int(status[status.index("RssAnon:") + 1]) / 1024)
+        own, mapped = (int(status[status.index(key) + 1]) / 1024 for key in ("RssAnon:", "RssFile:"))
+        self.own_megabytes = max(self.own_megabytes, own)
         if step != self.name:
             now = time.perf_counter(), time.process_time()
             self.spent[self.name] = {
                 "wall": round(now[0] - self.started[0], 1),
                 "cpu": round(now[1] - self.started[1], 1),
+                "own_at_end": round(own),
+                "mapped_at_end": round(mapped),
             }
             print(f"{self.name}: {self.spent[self.name]}", file=sys.stderr, flush=True)
             self.name, self.started = step, now
