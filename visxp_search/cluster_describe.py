@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT
 from visxp_search.cluster_book import ROOT
 from visxp_search.cluster_model import FloatArray
 from visxp_search.cluster_store import Clustering, pages
@@ -22,6 +23,7 @@ SHOWN = 6
 CANDIDATES = 32
 NEIGHBOURS = 3
 MAIN_VIDEOS = 3
+GAP_SECONDS = 2
 MAINLY = 0.5
 """Share of a node's seconds from which on one video is most of it."""
 FEW = 0.1
@@ -174,9 +176,35 @@ def summarise(description: Description, paths: Mapping[str, Sequence[str]]) -> s
     return "; ".join(words)
 
 
-def main_videos(store: Store, node: str, *, most: int = MAIN_VIDEOS) -> list[str]:
-    """The ids of the videos that have most seconds of a cluster or branch, by a count alone."""
-    return [str(video) for video in store.facet("video_id", Filter(branch=node), limit=most)]
+def main_stretches(store: Store, node: str, *, most: int = MAIN_VIDEOS) -> list[tuple[str, int, int]]:
+    """The longest stretch `[start, stop)` of a cluster or branch in each of the videos that have most of its seconds.
+
+    No vectors are read. Up to `GAP_SECONDS` of something else do not end a stretch.
+    """
+    found = []
+    for video in store.facet("video_id", Filter(branch=node), limit=most):
+        seconds = sorted(point.second for point in store.seconds(Filter(branch=node, video_ids=(str(video),))))
+        found.append((str(video), *_longest_stretch(seconds)))
+    return found
+
+
+def say_what_is_missing(store: Store, node: str, *, n_seconds: int) -> str:
+    """Whether the seconds of a cluster or branch, or most of them, have no picture or no sound; empty if neither."""
+    flags = store.facet("flags", Filter(branch=node))
+    words = []
+    for word, reasons in (("no picture", (NO_VIDEO, BLACK)), ("no sound", (NO_AUDIO, SILENT))):
+        share = sum(flags.get(reason, 0) for reason in reasons) / max(n_seconds, 1)
+        if share > MAINLY:
+            words.append(word if share > 1 - FEW else f"mostly {word}")
+    return ", ".join(words)
+
+
+def _longest_stretch(seconds: Sequence[int]) -> tuple[int, int]:
+    """`[start, stop)` of the longest stretch of ascending seconds; the first of equal ones."""
+    cuts = np.flatnonzero(np.diff(seconds) > GAP_SECONDS + 1) + 1
+    runs = np.split(np.array(seconds), cuts)
+    longest = max(runs, key=lambda run: int(run[-1] - run[0]))
+    return int(longest[0]), int(longest[-1]) + 1
 
 
 def _gather(store: Store, clustering: Clustering, clusters: tuple[int, ...] | None) -> dict[int, _Gathered]:

@@ -46,21 +46,21 @@ MOST_SPOOLED = 2_000_000
 """Seconds that sizes are balanced on; at 2 x 256 numbers 2 GB of temporary disk. More are assigned, not balanced."""
 SAMPLE_PER_CLUSTER, LEAST_SAMPLE, MOST_SAMPLE = 100, 20_000, 150_000
 """Seconds that prototypes are fitted to, for each prototype, and at least and at most."""
-ABSENCE = 0.7
-"""What a missing modality counts beside one that is there: different pictures without sound are then alike by a third,
-different pictures with the same sound by a half."""
+ABSENCE = 1.0
+"""What a missing modality counts beside one that is there: different pictures without sound are as alike as different
+pictures with the same sound."""
 SHARPNESS = 12.0
 """Of the assignment by cosine; a second that is 0.1 nearer to one prototype is 3 times as much its."""
 PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 8
 TOO_FEW = 0.1
 """A cluster of fewer than this share of the mean size gets another place while prototypes are looked for."""
 SIZE_TOLERANCE = 0.02
-N_NEAR = 16
+N_NEAR = 32
 """Clusters that a second may go to while sizes are balanced: its best ones by then."""
-BALANCE_ROUNDS = 6
+BALANCE_ROUNDS = 16
 """How often, at most, the best clusters are looked for anew."""
 AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
-AUTO_SECONDS_PER_CLUSTER = 12
+AUTO_SECONDS_PER_CLUSTER = 10
 """`auto` tries no K with fewer seconds of one half a cluster."""
 HALVINGS = 3
 PATIENCE = 4
@@ -77,7 +77,7 @@ class FitOptions:
 
     Attributes:
         n_clusters: K; None finds it by what two halves of the archive both tell, see `choose_n_clusters`.
-        sizes: wanted sizes. `natural`: those that nearest prototypes give, so that no cluster takes what is another's
+        sizes: wanted sizes. `natural`: whatever nearest prototypes give, so that no cluster takes what is another's
             to fill up; `tempered`: their square roots, so that common kinds get more clusters; `uniform`: all equal
             [asano2020]; `gaussian`: [asano2020b].
         seed: of everything random.
@@ -151,7 +151,11 @@ def _fit(
         n_clusters = len(start)
     elif options.n_clusters is None:
         n_clusters, curve = choose_n_clusters(
-            sample, torch.from_numpy(spool.stretches[: len(sample)]), seed=options.seed, progress=progress
+            sample,
+            torch.from_numpy(spool.stretches[: len(sample)]),
+            n_modalities=len(spool.means),
+            seed=options.seed,
+            progress=progress,
         )
     else:
         n_clusters = options.n_clusters
@@ -159,20 +163,15 @@ def _fit(
         raise UsageError(f"{n_clusters} clusters wanted of {len(sample)} seconds; ask for fewer with --k")
 
     progress("fit prototypes", 0, 1)
-    prototypes, sizes, offsets = fit_prototypes(sample, n_clusters, sizes=options.sizes, seed=options.seed, start=start)
-    progress("fit prototypes", 1, 1)
-    near = near_scores(sample @ prototypes.T, offsets=offsets, n_near=2 * N_NEAR)
-    offsets = balance_labels(
-        lambda: [near],
-        cluster_sizes=sizes,
-        sharpness=4 * SHARPNESS,
-        start=offsets,
-        tolerance=SIZE_TOLERANCE,
-        passes=15,
-        doublings=1,
+    prototypes, sizes, offsets = fit_prototypes(
+        sample, n_clusters, n_modalities=len(spool.means), sizes=options.sizes, seed=options.seed, start=start
     )
-    stability = _stability(sample, prototypes, offsets, options) if options.check_stability else None
-    offsets, wanted, obtained = _balance(spool, prototypes, sizes, offsets, progress)
+    progress("fit prototypes", 1, 1)
+    stability = None
+    if options.check_stability:
+        stability = _stability(sample, prototypes, offsets, options, n_modalities=len(spool.means))
+    wanted_sizes = None if options.sizes == "natural" else sizes
+    offsets, wanted, obtained = _balance(spool, prototypes, wanted_sizes, offsets, progress)
     model = ClusterModel(
         means=spool.means,
         prototypes=prototypes.numpy(),
@@ -197,27 +196,37 @@ def _fit(
 
 
 def fit_prototypes(
-    sample: Tensor, n_clusters: int, *, sizes: str, seed: int, start: Tensor | None = None
+    sample: Tensor, n_clusters: int, *, n_modalities: int = 0, sizes: str, seed: int, start: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Self-labelling of a sample: plain spherical k-means to begin with, then labels of wanted sizes.
+
+    Natural sizes are whatever they are, so for them it is k-means to the end, without offsets.
 
     Args:
         sample: (B, F) features of norm 1.
         n_clusters: K <= B.
+        n_modalities: so many last columns say what a second misses, see `cluster_model.make_features`.
         sizes: see `FitOptions`.
         seed: of the first prototypes and of Gaussian sizes.
-        start: (K, F) prototypes to begin with; None for rows that lie far apart.
+        start: (K, F) prototypes to begin with; None for rows that lie far apart, and one for the few silent seconds.
 
     Returns:
         Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's labels nearly have them.
     """
-    prototypes = _first_prototypes(sample, n_clusters, seed=seed) if start is None else start
+    prototypes = start
+    if prototypes is None:
+        prototypes = _first_prototypes(sample, n_clusters, n_modalities=n_modalities, seed=seed)
+    offsets = torch.zeros(n_clusters, dtype=torch.float64)
+    if sizes == "natural":
+        for _ in range(BALANCED_EPOCHS):
+            prototypes = _means(sample, (sample @ prototypes.T).argmax(dim=1), prototypes)
     counts = torch.bincount((sample @ prototypes.T).argmax(dim=1), minlength=n_clusters)
     wanted = _wanted_sizes(counts, kind=sizes, seed=seed)
-    offsets = torch.zeros(n_clusters, dtype=torch.float64)
+    if sizes == "natural":
+        return prototypes, wanted, offsets
     for _ in range(BALANCED_EPOCHS):
         scores = sample @ prototypes.T
-        near = near_scores(scores, offsets=offsets, n_near=2 * N_NEAR)
+        near = near_scores(scores, offsets=offsets, n_near=N_NEAR)
         offsets = balance_labels(
             lambda near=near: [near],
             cluster_sizes=wanted,
@@ -233,11 +242,15 @@ def fit_prototypes(
     return prototypes, wanted, offsets
 
 
-def _stability(sample: Tensor, prototypes: Tensor, offsets: Tensor, options: FitOptions) -> float:
+def _stability(sample: Tensor, prototypes: Tensor, offsets: Tensor, options: FitOptions, *, n_modalities: int) -> float:
     """NMI of a sample's labels with those of a fit of as many clusters that began with other seconds."""
     n_clusters = len(prototypes)
     other, _, other_offsets = fit_prototypes(
-        sample, n_clusters, sizes=options.sizes, seed=options.seed + _n_tries(n_clusters)
+        sample,
+        n_clusters,
+        n_modalities=n_modalities,
+        sizes=options.sizes,
+        seed=options.seed + _n_tries(n_clusters),
     )
     labels = hard_assignment(sample @ prototypes.T, offsets=offsets)
     return round(mutual_information(labels, hard_assignment(sample @ other.T, offsets=other_offsets)), 4)
@@ -248,15 +261,30 @@ def _n_tries(n_clusters: int) -> int:
     return max(1, min(8, 256 // n_clusters))
 
 
-def _first_prototypes(sample: Tensor, n_clusters: int, *, seed: int) -> Tensor:
+def _first_prototypes(sample: Tensor, n_clusters: int, *, n_modalities: int, seed: int) -> Tensor:
     """The prototypes (K, F) nearest to a sample (B, F) of several that began elsewhere."""
-    tries = [_plain_prototypes(sample, n_clusters, seed=seed + turn) for turn in range(_n_tries(n_clusters))]
+    given = _prototypes_of_absence(sample, n_clusters, n_modalities=n_modalities)
+    tries = [
+        _plain_prototypes(sample, n_clusters, given=given, seed=seed + turn) for turn in range(_n_tries(n_clusters))
+    ]
     return max(tries, key=lambda found: float((sample @ found.T).max(dim=1).values.mean()))
 
 
-def _plain_prototypes(sample: Tensor, n_clusters: int, *, seed: int) -> Tensor:
-    """Spherical k-means from rows that lie far apart."""
-    prototypes = spread_prototypes(sample, n_clusters, seed=seed)
+def _prototypes_of_absence(sample: Tensor, n_clusters: int, *, n_modalities: int) -> Tensor:
+    """(n, F) for each modality that is missing in enough seconds for a cluster, and not too many for one, their mean.
+
+    Left to chance, the few silent seconds of an archive are divided among its pictures.
+    """
+    mean_size = len(sample) / n_clusters
+    columns = (sample[:, -column] > 0 for column in range(n_modalities, 0, -1))
+    few = [missing for missing in columns if TOO_FEW * mean_size < int(missing.sum()) <= mean_size]
+    means = [sample[missing].mean(dim=0) for missing in few[: n_clusters - 1]]
+    return torch.nn.functional.normalize(torch.stack(means), dim=1) if means else sample[:0]
+
+
+def _plain_prototypes(sample: Tensor, n_clusters: int, *, given: Tensor, seed: int) -> Tensor:
+    """Spherical k-means from given prototypes (n, F), and rows that lie far from these and from each other."""
+    prototypes = spread_prototypes(sample, n_clusters, first=given, seed=seed)
     for epoch in range(PLAIN_EPOCHS):
         nearest = (sample @ prototypes.T).argmax(dim=1)
         if epoch < PLAIN_EPOCHS - 2:
@@ -289,7 +317,7 @@ def _refill(labels: Tensor, sample: Tensor, n_clusters: int) -> None:
 
 
 def choose_n_clusters(
-    sample: Tensor, stretches: Tensor, *, seed: int, progress: Progress
+    sample: Tensor, stretches: Tensor, *, n_modalities: int = 0, seed: int, progress: Progress
 ) -> tuple[int, tuple[tuple[int, float], ...]]:
     """The K whose clusters another half of the archive confirms, at the least price.
 
@@ -302,6 +330,7 @@ def choose_n_clusters(
     Args:
         sample: (B, F) features of norm 1.
         stretches: (B,) int64, equal for seconds of one stretch of a video.
+        n_modalities: see `fit_prototypes`.
         seed: of the fits and the halves.
         progress: told after each K.
 
@@ -319,7 +348,9 @@ def choose_n_clusters(
     curve: list[tuple[int, float]] = []
     for done, k in enumerate(grid):
         progress("choose K", done, len(grid))
-        bits = [_confirmed(sample, numbers, half, min(k, smaller), seed=seed) for half in halves]
+        bits = [
+            _confirmed(sample, numbers, half, min(k, smaller), n_modalities=n_modalities, seed=seed) for half in halves
+        ]
         curve.append((k, round(sum(bits) / len(bits) - math.log2(k) / 2, 4)))
         if len(curve) - 1 - _best(curve) >= PATIENCE:
             break
@@ -327,12 +358,15 @@ def choose_n_clusters(
     return curve[_best(curve)][0], tuple(curve)
 
 
-def _confirmed(sample: Tensor, stretches: Tensor, half: Tensor, n_clusters: int, *, seed: int) -> float:
+def _confirmed(
+    sample: Tensor, stretches: Tensor, half: Tensor, n_clusters: int, *, n_modalities: int, seed: int
+) -> float:
     """Confirmed bits of the labels of a sample (B, F) by fits to one half (B,) of it and to the other."""
-    first, second = (
-        (sample @ _first_prototypes(sample[part], n_clusters, seed=seed + 100 * turn).T).argmax(dim=1)
+    fits = [
+        _first_prototypes(sample[part], n_clusters, n_modalities=n_modalities, seed=seed + 100 * turn)
         for turn, part in enumerate((half, ~half))
-    )
+    ]
+    first, second = ((sample @ prototypes.T).argmax(dim=1) for prototypes in fits)
     return confirmed_bits(first, second, stretches=stretches, seed=seed)
 
 
@@ -474,15 +508,19 @@ def _clusters_of(model: ClusterModel, book: ClusterBook, vectors: FloatArray) ->
 
 
 def _balance(
-    spool: Spool, prototypes: Tensor, sizes: Tensor, offsets: Tensor, progress: Progress
+    spool: Spool, prototypes: Tensor, sizes: Tensor | None, offsets: Tensor, progress: Progress
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Offsets for all spooled seconds, beginning with those of the sample; sizes wanted and obtained, (K,) int64 each.
 
     A round reads the spool once: it counts sizes under the offsets so far, and keeps the best clusters of each second
-    in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found.
+    in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found. Where no sizes (K,) are wanted, they are
+    only counted.
     """
+    if sizes is None:
+        counts = _count_sizes(spool, prototypes, offsets)
+        progress("balance sizes", 1, 1)
+        return offsets, counts, counts
     wanted = whole_sizes(sizes, n_rows=spool.n_rows)
-    shares = wanted.double() / spool.n_rows
     best, obtained, best_error = offsets, wanted, float("inf")
     for done in range(BALANCE_ROUNDS):
         counts, near = _read_near(spool, prototypes, offsets, progress, done=done)
@@ -491,9 +529,9 @@ def _balance(
             best, obtained, best_error = offsets, counts, error
         if error <= SIZE_TOLERANCE or done == BALANCE_ROUNDS - 1:
             break
-        offsets = balance_labels(
+        balanced = balance_labels(
             lambda near=near: (NearScores(part.values, part.clusters.long()) for part in near),
-            cluster_sizes=shares,
+            cluster_sizes=wanted.double() / spool.n_rows,
             sharpness=8 * SHARPNESS,
             start=offsets,
             tolerance=SIZE_TOLERANCE / 2,
@@ -501,27 +539,50 @@ def _balance(
             passes=25,
             doublings=3,
         )
+        reach = _reach(near, offsets)
+        offsets = offsets + (balanced - offsets).clamp(min=-reach, max=reach)
     progress("balance sizes", 1, 1)
     return best, wanted, obtained
 
 
+def _reach(near: list[NearScores], offsets: Tensor) -> float:
+    """How far offsets (K,) may move before most seconds would go to a cluster that is not among their best ones."""
+    gaps = [part.values + offsets.to(part.values)[part.clusters.long()] for part in near]
+    return float(torch.cat([values[:, 0] - values[:, -1] for values in gaps]).median()) / 2
+
+
 def _size_error(wanted: Tensor, obtained: Tensor) -> float:
     """The largest relative deviation of sizes (K,) from those wanted."""
-    return float(((obtained - wanted).abs() / wanted).max())
+    return float(((obtained - wanted).abs() / wanted.clamp(min=1)).max())
+
+
+def _count_sizes(spool: Spool, prototypes: Tensor, offsets: Tensor) -> Tensor:
+    """Sizes (K,) int64 of all spooled seconds under offsets (K,)."""
+    counts = torch.zeros(len(offsets), dtype=torch.int64)
+    for block in spool.blocks():
+        labels = hard_assignment(torch.from_numpy(block) @ prototypes.T, offsets=offsets)
+        counts += torch.bincount(labels, minlength=len(counts))
+    return counts
 
 
 def _read_near(
-    spool: "Spool", prototypes: Tensor, offsets: Tensor, progress: Progress, *, done: int
+    spool: Spool, prototypes: Tensor, offsets: Tensor, progress: Progress, *, done: int
 ) -> tuple[Tensor, list[NearScores]]:
     """Sizes (K,) under offsets, and blocks of the best clusters of all spooled seconds."""
-    counts, blocks, n_rows = torch.zeros(len(offsets), dtype=torch.int64), [], 0
+    counts = torch.zeros(len(offsets), dtype=torch.int64)
+    n_near = min(N_NEAR, len(offsets))
+    # At once: small pieces kept between large ones that are let go would leave memory in holes.
+    values = torch.empty((spool.n_rows, n_near))
+    clusters = torch.empty((spool.n_rows, n_near), dtype=torch.int16)
+    n_rows = 0
     for block in spool.blocks():
-        near = near_scores(torch.from_numpy(block) @ prototypes.T, offsets=offsets, n_near=N_NEAR)
+        near = near_scores(torch.from_numpy(block) @ prototypes.T, offsets=offsets, n_near=n_near)
         counts += torch.bincount(near.clusters[:, 0], minlength=len(counts))
-        blocks.append(NearScores(near.values, near.clusters.to(torch.int16)))
+        values[n_rows : n_rows + len(block)] = near.values
+        clusters[n_rows : n_rows + len(block)] = near.clusters
         n_rows += len(block)
         progress("balance sizes", done * spool.n_rows + n_rows, BALANCE_ROUNDS * spool.n_rows)
-    return counts, blocks
+    return counts, [NearScores(*part) for part in zip(values.split(PAGE), clusters.split(PAGE), strict=True)]
 
 
 def _wanted_sizes(counts: Tensor, *, kind: str, seed: int) -> Tensor:

@@ -99,9 +99,11 @@ def render_sheet(
     titles = {node: book.title(node) for node in [ROOT, *book.parents()]}
     n_hidden = len(book.clusters()) - len(descriptions)
     whole = branches[ROOT]
+    n_branches = len(book.tree) - 1
     counts = (
-        f"{len(descriptions)} clusters{f' ({n_hidden} more are hidden)' if n_hidden else ''} in {len(book.tree)} "
-        f"branches · {whole.seconds} seconds of {whole.videos} videos"
+        f"{len(descriptions)} clusters{f' ({n_hidden} more are hidden)' if n_hidden else ''} in "
+        f"{n_branches or 'no'} {'branch' if n_branches == 1 else 'branches'} · {whole.seconds} seconds of "
+        f"{whole.videos} videos"
     )
     parts = [f'<h1>{html.escape(title)}</h1><p class="faint">{counts}</p>']
     seen = {ROOT}

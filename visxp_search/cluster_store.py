@@ -21,6 +21,8 @@ DOCUMENT = "clusters"
 FORMAT = 1
 PAGE = 4096
 """Seconds that are read, assigned and written together."""
+FLUSH_SECONDS = 50_000
+"""Seconds after which payloads are flushed: an engine keeps its log, and what is not flushed, in memory."""
 
 OnSeconds = Callable[[int], None]
 """Told how many more seconds are done."""
@@ -183,6 +185,7 @@ def apply_clustering(
     if not whole and clusters is not None:
         some = tuple(clusters)
         wanted = [Filter(clusters=some), Filter(clusters_visual=some), Filter(clusters_audio=some)]
+    n_unflushed = 0
     for where in wanted:
         for points in pages(store.seconds(where, with_vectors=clustering.model.modalities, page=PAGE)):
             updates = [
@@ -191,6 +194,10 @@ def apply_clustering(
                 if _differs(point.payload, values)
             ]
             store.set_payloads(updates)
+            n_unflushed += len(updates)
+            if n_unflushed >= FLUSH_SECONDS:
+                store.flush()
+                n_unflushed = 0
             on_seconds(len(points))
     store.flush()
     done = replace(clustering, applied=True)

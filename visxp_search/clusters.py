@@ -16,6 +16,7 @@ References:
     [asano2020] Self-labelling via simultaneous clustering and representation learning, 2020, arXiv:1911.05371.
     [asano2020b] Labelling unlabelled videos from scratch with multi-modal self-supervision, 2020, arXiv:2006.13662.
     [cuturi2013] Sinkhorn Distances: Lightspeed Computation of Optimal Transport, 2013, arXiv:1306.0895.
+    [kitagawa2019] Convergence of a Newton algorithm for semi-discrete optimal transport, 2019, arXiv:1603.05579.
     [schmitzer2019] Stabilized Sparse Scaling Algorithms for Entropy Regularized Transport Problems, 2019,
         arXiv:1610.06519: the scaling of the sharpness, and that far clusters need not be looked at.
     [vinh2010] Information Theoretic Measures for Clusterings Comparison. JMLR 11, 2010: adjustment for chance.
@@ -48,10 +49,10 @@ class NearScores:
 
 MAX_DOUBLINGS = 6
 """How often `balance_labels` doubles the sharpness: by then it is 64-fold."""
-DAMPING = 0.6
-"""Share of the step that a cluster alone would need; its neighbours move too."""
 LONGEST_STEP = 3.0
 """Of an offset, in units of 1 / sharpness."""
+MOST_MOVES = 10_000
+"""Rows that the steps of the offsets are computed from; sizes are counted on all."""
 CHANCE_DRAWS = 4
 """Random labellings that chance is measured with."""
 
@@ -231,9 +232,10 @@ def balance_labels(
 ) -> Tensor:
     """The offsets under which the *hard* labels have the wanted sizes, with one block of rows in memory at a time.
 
-    Begins at the soft plan's offsets. Then each offset moves by what its cluster misses, divided by how many rows a
-    move would win: the derivative of the soft column sum, which counts the rows near a cluster's border. Where that
-    does not settle the sharpness is doubled, so that nearer rows alone count ([schmitzer2019]'s scaling). Of all
+    Begins at the soft plan's offsets. The offsets wanted are where the convex function sum_b max_k(S_bk + u_k) -
+    n_rows * sum_k size_k u_k is lowest: its slope is the sizes obtained less those wanted. Damped Newton steps lead
+    there [kitagawa2019], whose second derivative is that of the soft plan: it counts the rows near each border. Where
+    that does not settle the sharpness is doubled, so that nearer rows alone count ([schmitzer2019]'s scaling). Of all
     offsets tried the best are returned.
 
     Args:
@@ -261,27 +263,24 @@ def balance_labels(
     best, best_error = offsets, float("inf")
     for doubling in range(doublings + 1):
         beta = sharpness * 2**doubling
-        offsets = best
+        offsets, step, lowest = best, torch.zeros_like(sizes), float("inf")
         for _ in range(passes):
-            n_rows, counts, slopes = 0, torch.zeros_like(sizes), torch.zeros_like(sizes)
-            for scores in blocks():
-                labels, slope = _labels_and_slopes(scores, offsets=offsets, sharpness=beta)
-                counts += torch.bincount(labels, minlength=len(sizes)).to(counts)
-                slopes += slope.to(slopes)
-                n_rows += len(labels)
-            if n_rows == 0:
-                raise ValueError("there are no rows to assign; expected at least one")
-            wanted = n_rows * sizes
-            missing = wanted - counts
+            counted = _count(blocks, offsets=offsets + step, sharpness=beta)
+            wanted = counted.counts.sum() * sizes
+            missing = wanted - counted.counts
             error = float((missing.abs() / (tolerance * wanted).clamp(min=slack)).max())
             if error < best_error:
-                best, best_error = offsets, error
+                best, best_error = offsets + step, error
             if best_error <= 1:
                 return best
-            step = DAMPING * missing / (beta * slopes.clamp(min=1))
-            offsets = offsets + step.clamp(min=-LONGEST_STEP / sharpness, max=LONGEST_STEP / sharpness)
-            offsets = offsets - offsets.mean()
-    return best
+            cost = counted.sum_of_best - float(wanted @ (offsets + step))
+            if cost > lowest:
+                step = step / 4
+                continue
+            offsets, lowest = offsets + step, cost
+            step = _newton_step(counted.moves, missing) / beta
+            step = step * min(1.0, LONGEST_STEP / (sharpness * float(step.abs().max())))
+    return best - best.mean()
 
 
 def update_prototypes(embeddings: Tensor, plan: Tensor, *, prototypes: Tensor) -> Tensor:
@@ -300,8 +299,17 @@ def update_prototypes(embeddings: Tensor, plan: Tensor, *, prototypes: Tensor) -
     return torch.where(norms > 1e-6, means / norms.clamp(min=1e-6), prototypes)
 
 
-def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int) -> Tensor:
-    """Rows that lie far apart, to begin with: k-means++ for cosine distance, (B, D) -> (K, D).
+def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int, first: Tensor | None = None) -> Tensor:
+    """Rows that lie far apart, to begin with: k-means++ for cosine distance.
+
+    Args:
+        embeddings: (B, D) norm 1.
+        n_clusters: K.
+        seed: of the choice.
+        first: (n, D) norm 1, n <= K: prototypes that are given; only the others are chosen.
+
+    Returns:
+        (K, D), the given ones first.
 
     Raises:
         ValueError: If there are fewer rows than clusters.
@@ -309,14 +317,17 @@ def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int) -> Tens
     if n_clusters > len(embeddings):
         raise ValueError(f"{n_clusters} clusters wanted of {len(embeddings)} embeddings; ask for fewer")
     generator = torch.Generator().manual_seed(seed)
-    chosen = [int(torch.randint(len(embeddings), (1,), generator=generator))]
-    distance = (1 - embeddings @ embeddings[chosen[0]]).clamp(min=0)
-    for _ in range(1, n_clusters):
+    prototypes = embeddings[:0] if first is None else first
+    if not len(prototypes):
+        prototypes = embeddings[torch.randint(len(embeddings), (1,), generator=generator)]
+    distance = (1 - embeddings @ prototypes.T).clamp(min=0).amin(dim=1)
+    chosen = []
+    for _ in range(n_clusters - len(prototypes)):
         weights = distance.double() + 1e-9  # where all rows are equal, any will do
         at = torch.rand(1, generator=generator, dtype=torch.float64) * weights.sum()
         chosen.append(min(int(torch.searchsorted(weights.cumsum(0), at)), len(embeddings) - 1))
         distance = torch.minimum(distance, (1 - embeddings @ embeddings[chosen[-1]]).clamp(min=0))
-    return embeddings[chosen].clone()
+    return torch.cat([prototypes, embeddings[chosen]])
 
 
 def mutual_information(first: Tensor, second: Tensor) -> float:
@@ -381,17 +392,64 @@ def _checked_sizes(cluster_sizes: Tensor, *, sharpness: float) -> Tensor:
     return sizes
 
 
-def _labels_and_slopes(scores: Tensor | NearScores, *, offsets: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
-    """(n,) labels, and (K,) float64 how many rows a cluster wins if its offset rises, over the sharpness."""
-    if isinstance(scores, NearScores):
-        values = scores.values + offsets.to(scores.values)[scores.clusters]
-        plan = torch.softmax(sharpness * values, dim=1)
-        best = scores.clusters.gather(1, values.argmax(dim=1, keepdim=True)).squeeze(1)
-        slopes = torch.zeros(len(offsets), dtype=torch.float64, device=plan.device)
-        return best, slopes.index_add_(0, scores.clusters.flatten(), (plan * (1 - plan)).flatten().double())
-    _check_scores(scores, n_clusters=len(offsets))
-    plan = soft_assignment(scores, offsets=offsets, sharpness=sharpness)
-    return plan.argmax(dim=1), (plan * (1 - plan)).sum(dim=0, dtype=torch.float64)
+@dataclass(frozen=True)
+class _Counted:
+    """What one pass over the rows tells of offsets.
+
+    Attributes:
+        counts: (K,) float64 sizes of the hard labels.
+        sum_of_best: over rows, of their best score with its offset.
+        moves: (K, K) float64 sums over rows of the products of two clusters' shares in the soft plan: times the
+            sharpness what one cluster wins from the other where its offset rises. Measured on the first rows.
+    """
+
+    counts: Tensor
+    sum_of_best: float
+    moves: Tensor
+
+
+def _count(blocks: Blocks | Callable[[], Iterable[NearScores]], *, offsets: Tensor, sharpness: float) -> _Counted:
+    n_clusters, counts = len(offsets), torch.zeros_like(offsets)
+    moves = torch.zeros(n_clusters**2).to(offsets)
+    n_rows, n_measured, sum_of_best = 0, 0, 0.0
+    for scores in blocks():
+        if isinstance(scores, NearScores):
+            values, clusters = scores.values + offsets.to(scores.values)[scores.clusters], scores.clusters
+            best = values.max(dim=1, keepdim=True)
+            labels = clusters.gather(1, best.indices).squeeze(1)
+        else:
+            _check_scores(scores, n_clusters=n_clusters)
+            values, clusters = scores + offsets.to(scores), None
+            best = values.max(dim=1)
+            labels = best.indices
+        counts += torch.bincount(labels, minlength=n_clusters).to(counts)
+        sum_of_best += float(best.values.sum(dtype=torch.float64))
+        n_rows += len(labels)
+        if n_measured < MOST_MOVES:
+            plan = torch.softmax(sharpness * values, dim=1)
+            n_measured += len(plan)
+            if clusters is None:
+                moves += (plan.T @ plan).flatten().to(moves)  # (K, B) @ (B, K) -> (K * K,)
+            else:
+                pairs = clusters[:, :, None] * n_clusters + clusters[:, None]  # (n, M) -> (n, M, M)
+                moves.index_add_(0, pairs.flatten(), (plan[:, :, None] * plan[:, None]).flatten().to(moves))
+    if n_rows == 0:
+        raise ValueError("there are no rows to assign; expected at least one")
+    return _Counted(counts, sum_of_best, moves.reshape(n_clusters, -1) * (n_rows / n_measured))
+
+
+def _newton_step(moves: Tensor, missing: Tensor) -> Tensor:
+    """By how much offsets (K,), in units of 1 / sharpness, should move to win the rows that clusters miss (K,).
+
+    Args:
+        moves: (K, K) of `_Counted`, of which the diagonal is not looked at.
+        missing: (K,) rows.
+    """
+    between = moves - moves.diag().diag()
+    laplacian = between.sum(dim=1).diag() - between
+    # One more row for each cluster: all offsets may rise together, and some clusters have no rows near a border.
+    solved: Tensor = torch.linalg.solve(laplacian + torch.eye(len(missing)).to(laplacian), missing)
+    return solved
 
 
 def _check_scores(scores: Tensor, *, n_clusters: int) -> None:

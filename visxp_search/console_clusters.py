@@ -36,7 +36,7 @@ def print_fit(report: FitReport) -> None:
         for k, value in fit.curve:
             bar = "█" * round(BAR_WIDTH * max(value, 0) / best)
             print(f"  {k:4}  {value:6.2f}  {bar}{'  <- taken' if k == fit.n_clusters else ''}")
-    print(f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree)} branches")
+    print(f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree) - 1} branches")
     _print_sizes(fit)
     if fit.stability is not None:
         print(f"fitted once more from other seconds, the same seconds are together: NMI {fit.stability:.3f} (1 is all)")
@@ -48,6 +48,9 @@ def print_fit(report: FitReport) -> None:
 def _print_sizes(fit: FitFacts) -> None:
     """Sizes that were wanted beside those obtained: their range, and the prototype that is farthest off."""
     if not fit.wanted:  # of an earlier release
+        return
+    if fit.sizes == "natural" and fit.wanted == fit.obtained:
+        print(f"sizes (natural): {min(fit.obtained)} to {max(fit.obtained)} s, as the nearest prototypes give them")
         return
     gaps = [abs(obtained - wanted) / wanted for wanted, obtained in zip(fit.wanted, fit.obtained, strict=True)]
     worst = gaps.index(max(gaps))
@@ -125,7 +128,7 @@ def print_description(description: Description, book: ClusterBook, paths: Mappin
 def print_tree(
     book: ClusterBook,
     sizes: Mapping[int, int],
-    sources: Callable[[str], Sequence[str]],
+    about: Callable[[str, int], str],
     *,
     with_hidden: bool = False,
     depth: int | None = None,
@@ -135,7 +138,7 @@ def print_tree(
     Args:
         book: the tree and its names.
         sizes: cluster -> seconds.
-        sources: node -> names of the videos that it is mainly of.
+        about: node, and its seconds -> what is to be said of it, e.g. where it mainly is.
         with_hidden: show hidden nodes too.
         depth: levels to show; None for all.
     """
@@ -146,8 +149,8 @@ def print_tree(
         bar = "█" * max(round(BAR_WIDTH * n_seconds / total), 1 if n_seconds else 0)
         name = f" [bold]{escape(book.names[node])}[/bold]" if node in book.names else ""
         hidden = " (hidden)" if node in book.hidden else ""
-        of = "" if node == ROOT else f"  {escape(', '.join(sources(node)))}"
-        return f"{node}{name}{hidden}  {n_seconds} s  [dim]{100 * n_seconds / total:.1f} % {bar}{of}[/dim]"
+        words = "" if node == ROOT else f"  {escape(about(node, n_seconds))}"
+        return f"{node}{name}{hidden}  {n_seconds} s  [dim]{100 * n_seconds / total:.1f} % {bar}{words}[/dim]"
 
     def grow(branch: Tree, node: str, level: int) -> None:
         for child in book.tree.get(node, ()):

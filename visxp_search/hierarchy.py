@@ -7,7 +7,11 @@ leaves, the most similar two should have the deepest ancestor; a softmax over th
 leaf's partner is drawn by the logarithm of its rank among the neighbours, so that all scales are seen.
 
 Where we differ: [chami2020] decodes by merging the pair of deepest ancestor, which is single linkage and chains in
-noise; here two subtrees merge by the *mean* depth over their pairs. The ball has up to 32 dimensions instead of 2.
+noise; here two subtrees merge by the *mean* depth over their pairs. The ball has up to 32 dimensions instead of 2, and
+for the decoding as many more as the embeddings have, so that a leaf also stays where its own embedding points
+(`OWN_WEIGHT`). Dasgupta's cost alone would have leaves that noise makes alike deep inside each other's groups: moved
+until no leaf's or subtree's move lowers the cost, planted trees of 300 leaves cost 0.07 % less than those of average
+linkage, and their purity falls by 0.8, 2 and 3 % at the three levels.
 
 References:
     [dasgupta2016] A cost function for similarity-based hierarchical clustering, 2016, arXiv:1510.05043.
@@ -26,6 +30,10 @@ from torch import Tensor
 RADIUS = 6.0
 """Hyperbolic distance of the leaves from the origin; tanh(6) = 0.99999, so tiny angles are still told apart."""
 MOST_DIMENSIONS = 32
+OWN_WEIGHT = 0.5
+"""Of a leaf's own embedding beside its learned direction, when trees are decoded. Over 60 planted trees of 300 leaves
+the purity differs from average linkage by +.0002, +.0001 and +.0003 at the three levels, lowest first (standard errors
+.0002, .0003, .0005); with 0 by -.0001, .0000 and +.0003."""
 MOST_CHILDREN = 6
 
 Merges = npt.NDArray[np.int64]
@@ -138,7 +146,9 @@ def cluster_hierarchy(
     """The hyperbolic hierarchy over embeddings (K, D) of norm 1, K >= 2: merges and their depths, see `decode_tree`."""
     if len(embeddings) == 2:
         return np.array([[0, 1]]), np.zeros(1)
-    return decode_tree(embed_leaves(embeddings, seed=seed, schedule=schedule))
+    learned = embed_leaves(embeddings, seed=seed, schedule=schedule)
+    leaves = torch.cat([learned, OWN_WEIGHT**0.5 * embeddings.to(learned)], dim=1)  # (K, d), (K, D) -> (K, d + D)
+    return decode_tree(torch.nn.functional.normalize(leaves, dim=1))
 
 
 def widen_tree(

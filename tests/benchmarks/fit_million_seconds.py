@@ -75,31 +75,36 @@ class Steps:
     def __call__(self, step: str, done: int, total: int) -> None:
         """As a fit's `progress`."""
         status = Path("/proc/self/status").read_text().split()
-        self.own_megabytes = max(self.own_megabytes, int(status[status.index("RssAnon:") + 1]) / 1024)
+        own, mapped = (int(status[status.index(key) + 1]) / 1024 for key in ("RssAnon:", "RssFile:"))
+        self.own_megabytes = max(self.own_megabytes, own)
         if step != self.name:
             now = time.perf_counter(), time.process_time()
             self.spent[self.name] = {
                 "wall": round(now[0] - self.started[0], 1),
                 "cpu": round(now[1] - self.started[1], 1),
+                "own_at_end": round(own),
+                "mapped_at_end": round(mapped),
             }
             print(f"{self.name}: {self.spent[self.name]}", file=sys.stderr, flush=True)
             self.name, self.started = step, now
 
 
-def fit(index: Path, *, n_clusters: int) -> dict[str, object]:
+def fit(index: Path, *, n_clusters: int, sizes: str) -> dict[str, object]:
     """Fit and report."""
     started = time.perf_counter(), time.process_time(), os.getloadavg()[0]
     steps = Steps()
     store = open_store(index, checkpoint=None)
     steps("open", 0, 1)
-    clustering = fit_clusters(store, FitOptions(n_clusters=n_clusters, fresh=True), progress=steps).clustering
+    clustering = fit_clusters(
+        store, FitOptions(n_clusters=n_clusters, sizes=sizes, fresh=True), progress=steps
+    ).clustering
     wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     steps("check", 0, 1)
-    sizes = store.facet("cluster")
+    found = store.facet("cluster")
     store.close()
     return {
-        "seconds": sum(sizes.values()),
-        "clusters": len(sizes),
+        "seconds": sum(found.values()),
+        "clusters": len(found),
         "wall": round(wall, 1),
         "cpu": round(cpu, 1),
         "cores": os.cpu_count(),
@@ -109,7 +114,7 @@ def fit(index: Path, *, n_clusters: int) -> dict[str, object]:
         "own_megabytes": round(steps.own_megabytes),
         "size_error": clustering.fit.size_error,
         "worst_sizes_wanted_and_obtained": worst_sizes(clustering.fit.wanted, clustering.fit.obtained),
-        "largest_and_smallest": [max(sizes.values()), min(sizes.values())],
+        "largest_and_smallest": [max(found.values()), min(found.values())],
     }
 
 
@@ -126,8 +131,9 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=1_000_000)
     parser.add_argument("--vectors", nargs="+", default=["visual"])
     parser.add_argument("--k", type=int, default=300)
+    parser.add_argument("--sizes", default="natural")
     given = parser.parse_args()
     if given.what == "make":
         make(given.index, n_seconds=given.seconds, vectors=given.vectors)
     else:
-        print(json.dumps(fit(given.index, n_clusters=given.k), indent=1))
+        print(json.dumps(fit(given.index, n_clusters=given.k, sizes=given.sizes), indent=1))

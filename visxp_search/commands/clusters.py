@@ -161,11 +161,12 @@ def clusters_tree(
     index: IndexOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the hierarchy of clusters with sizes, names, and the videos that each is mainly of.
+    """Show the hierarchy of clusters with sizes, names, what they lack, and where they mainly are.
 
     Example: `visxp clusters tree --depth 2`
     """
-    from visxp_search.cluster_describe import main_videos
+    from visxp_search.clips import format_time
+    from visxp_search.cluster_describe import main_stretches, say_what_is_missing
     from visxp_search.cluster_store import require_clustering
     from visxp_search.console_clusters import print_tree, tree_to_json
 
@@ -177,10 +178,16 @@ def clusters_tree(
             return
         paths = _paths(store)
 
-        def sources(node: str) -> list[str]:
-            return [Path(paths[video][0]).name for video in main_videos(store, node) if paths.get(video)]
+        def about(node: str, n_seconds: int) -> str:
+            places = [
+                f"{Path(paths[video][0]).name} {format_time(start)}-{format_time(stop)}"
+                for video, start, stop in main_stretches(store, node)
+                if paths.get(video)
+            ]
+            missing = say_what_is_missing(store, node, n_seconds=n_seconds)
+            return "; ".join(part for part in (missing, ", ".join(places)) if part)
 
-        print_tree(clustering.book, sizes, sources, with_hidden=hidden, depth=depth)
+        print_tree(clustering.book, sizes, about, with_hidden=hidden, depth=depth)
     _warn_unapplied(clustering)
 
 
