@@ -1,6 +1,6 @@
 """What is asked with: a clip, a sound, a picture or indexed moments become the embeddings of a query."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, Clip, make_clip
 from visxp_search.decode import decode_clips, decode_image, probe
-from visxp_search.embed import Embedder
+from visxp_search.embed import Embedder, Embeddings
 from visxp_search.errors import UsageError
 from visxp_search.store import SecondPoint, Store
 
@@ -20,6 +20,14 @@ FloatArray = npt.NDArray[np.float32]
 MODALITIES = ("visual", "audio")
 MAX_QUERY_SECONDS = 1200
 """Longest query; a whole tape is not a moment."""
+EMBED_STEP = 16
+"""Clips embedded at a time; after so many a long query can be ended."""
+Progress = Callable[[str, int, int], None]
+"""Told what is done (`read`, `embed`), how many seconds of it are done, and how many there are; may raise to end it."""
+
+
+def untold(what: str, done: int, total: int) -> None:
+    """Nobody follows."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ def clip_query(
     end: float | None = None,
     by: str = "both",
     audio_weight: float = 0.5,
+    progress: Progress = untold,
 ) -> Query:
     """Ask with a clip of a video or audio file.
 
@@ -98,8 +107,8 @@ def clip_query(
         UsageError: If the span is empty or an option is not allowed.
     """
     weights = choose_weights(by, audio_weight)
-    clips = read_clips(path, embedder, start=start, end=end)
-    embeddings = embedder.embed(clips)
+    clips = read_clips(path, embedder, start=start, end=end, progress=progress)
+    embeddings = embed_clips(clips, embedder, progress=progress)
     return _query(
         "clip",
         {"visual": embeddings.visual, "audio": embeddings.audio},
@@ -112,7 +121,13 @@ def clip_query(
 
 
 def sound_query(
-    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, cross: bool = False
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    cross: bool = False,
+    progress: Progress = untold,
 ) -> Query:
     """Ask with the sound of a file; `cross` asks which pictures go with it, through the joint space.
 
@@ -120,9 +135,9 @@ def sound_query(
         DecodeError: If the file cannot be read.
         UsageError: If the span is empty.
     """
-    clips = read_clips(path, embedder, start=start, end=end)
+    clips = read_clips(path, embedder, start=start, end=end, progress=progress)
     sounds = [replace(clip, frame=None, flags=()) if clip.has_audio else _nothing(clip.second) for clip in clips]
-    embeddings = embedder.embed(sounds)
+    embeddings = embed_clips(sounds, embedder, progress=progress)
     vectors = {"joint": embeddings.joint_audio} if cross else {"audio": embeddings.audio}
     return _query(
         "sound",
@@ -202,7 +217,14 @@ def add_examples(query: Query, *, like: Sequence[Query], unlike: Sequence[Query]
     )
 
 
-def read_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None) -> list[Clip]:
+def read_clips(
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    progress: Progress = untold,
+) -> list[Clip]:
     """The clips of `[start, end)` of a media file, of which a query is made.
 
     Raises:
@@ -211,7 +233,8 @@ def read_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float
     """
     if end is not None and end <= start:
         raise UsageError(f"--end {end} is not after --start {start}")
-    clips = list(islice(iterate_clips(path, embedder, start=start, end=end), MAX_QUERY_SECONDS + 1))
+    reader = iterate_clips(path, embedder, start=start, end=end, progress=progress)
+    clips = list(islice(reader, MAX_QUERY_SECONDS + 1))
     if not clips:
         raise UsageError(f"{path} has no seconds from {start} on; it is {probe(path).duration_seconds:.1f} s long")
     if len(clips) > MAX_QUERY_SECONDS:
@@ -219,7 +242,23 @@ def read_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float
     return clips
 
 
-def iterate_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None) -> Iterator[Clip]:
+def embed_clips(clips: Sequence[Clip], embedder: Embedder, *, progress: Progress = untold) -> Embeddings:
+    """The embeddings of the clips of a query, `EMBED_STEP` at a time."""
+    parts = []
+    for first in range(0, len(clips), EMBED_STEP):
+        progress("embed", first, len(clips))
+        parts.append(embedder.embed(clips[first : first + EMBED_STEP]))
+    return Embeddings.joined(parts)
+
+
+def iterate_clips(
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    progress: Progress = untold,
+) -> Iterator[Clip]:
     """The clips of `[start, end)` of a media file one by one; an image is one clip.
 
     Raises:
@@ -232,7 +271,9 @@ def iterate_clips(path: Path, embedder: Embedder, *, start: float = 0.0, end: fl
         start_second=int(start),
         stop_second=None if end is None else int(np.ceil(end)),
     ) as clips:
-        yield from clips
+        for done, clip in enumerate(clips, start=1):
+            progress("read", done, clips.stop_second - clips.start_second)
+            yield clip
 
 
 def stack_rows(points: Sequence[SecondPoint | None], name: str, *, length: int) -> FloatArray:
