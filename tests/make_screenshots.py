@@ -118,6 +118,7 @@ def settle(page: Any) -> None:
     page.wait_for_function(
         "[...document.images].every((image) => image.complete || !image.offsetParent"
         " || image.getBoundingClientRect().top > innerHeight)"
+        " && [...document.querySelectorAll('video')].every((player) => player.readyState > 1 && !player.seeking)"
     )
     page.wait_for_timeout(800)
 
@@ -158,7 +159,8 @@ def find_rounds(page: Any, work: Path) -> None:
         page.wait_for_selector(f".vx-card >> nth={number} >> text=In basket")
     page.click(".vx-card >> nth=1 >> [data-act=unlike]")
     page.wait_for_selector(".vx-minus")
-    page.click("[data-act=weak]")
+    if page.locator("[data-act=weak]").count():  # offered where "not like" did not leave over the nearest alone
+        page.click("[data-act=weak]")
     page.wait_for_selector(".vx-card")
     page.evaluate("window.scrollTo(0, 0)")
 

@@ -74,6 +74,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The drums of the evening begin at second 8 of their video; a lone second 1 of the query is second 9 there.
     frames, waveform = render_moment("drums", 8, variation=2, sample_rate_hz=44_100)
     write_video(made / "drums.mp4", frames=frames, frames_per_second=25, waveform=waveform)
+    long = [np.full((36, 64, 3), (shade, 90, 255 - shade), dtype=np.uint8) for shade in range(120)]
+    noise = np.random.default_rng(0).normal(0, 0.1, 120 * 24_000).astype(np.float32)
+    write_video(made / "long.mp4", frames=long, frames_per_second=1, waveform=noise, sample_rate_hz=24_000)
     _, rain = render_moment("rain", 10, variation=2, sample_rate_hz=44_100)
     write_audio(made / "rain.wav", waveform=rain, sample_rate_hz=44_100)
     Image.fromarray(np.full((60, 80, 3), (90, 120, 60), dtype=np.uint8)).save(made / "still.png")
@@ -292,6 +295,43 @@ def test_more_hide_basket_and_download(page: Any, site: Site) -> None:
     assert "evening-rain-then-drums" not in page.inner_text("#vx-results .vx-cards")
     page.click(".vx-card >> nth=0 >> [data-act=more]")
     page.wait_for_selector("text=more like")
+
+
+def begin_long_search(page: Any, site: Site) -> None:
+    """Ask with the longest clip that the page takes, and wait until it says how far it is."""
+    page.set_input_files("#vx-clip input[type=file]", site.folder / "long.mp4")
+    page.wait_for_selector("#vx-clip video")
+    page.click("#vx-find")
+    page.wait_for_selector("#vx-search .vx-progress")
+
+
+def test_a_running_search_can_be_ended(page: Any, site: Site) -> None:
+    """A long search says how far it is; Cancel ends it, the results before stay, and the next search is answered."""
+    page.click("#vx-kind label:has-text('Sound')")
+    page.set_input_files("#vx-sound input[type=file]", site.folder / "rain.wav")
+    page.wait_for_selector("#vx-sound button[aria-label='Play']")
+    page.click("#vx-find")
+    page.wait_for_selector(".vx-card")
+    page.click("#vx-kind label:has-text('Clip')")
+    begin_long_search(page, site)
+    below = page.locator("#vx-by").bounding_box()
+    page.click("#vx-search [data-act=stop]")
+    page.wait_for_selector("#vx-search >> text=Cancelled")
+    assert page.locator("#vx-by").bounding_box() == below
+    assert "rain.wav" in page.inner_text(".vx-asked") and page.locator(".vx-card").count()
+    page.click(".vx-card >> nth=0 >> [data-act=more]")
+    page.wait_for_selector(".vx-asked >> text=more like")
+    page.wait_for_selector("#vx-search .vx-hint", state="detached")
+
+
+def test_leaving_ends_a_running_search(page: Any, site: Site) -> None:
+    """Who reloads the page while a search runs finds a page that works, and does not wait for the search before."""
+    begin_long_search(page, site)
+    page.reload()
+    page.wait_for_selector("#vx-find")
+    assert page.locator("#vx-search .vx-job").count() == 0
+    search_clip(page, site.folder / "drums.mp4")
+    assert "evening-rain-then-drums.mp4" in page.inner_text(".vx-card >> nth=0")
 
 
 def test_rounds_refine_a_search(page: Any, site: Site) -> None:

@@ -6,7 +6,7 @@ None) and returns an `Embedder`. `--model` names a checkpoint folder of ours, `N
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -52,6 +52,15 @@ class Embeddings:
     audio: FloatArray
     joint_visual: FloatArray
     joint_audio: FloatArray
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Embeddings]") -> "Embeddings":
+        """The rows of several, one after the other.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     @property
     def joint(self) -> FloatArray:

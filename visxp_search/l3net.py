@@ -58,12 +58,7 @@ class L3NetEmbedder:
         parts = [self._embed_batch(clips[start : start + MAX_BATCH]) for start in range(0, len(clips), MAX_BATCH)]
         if not parts:
             raise ValueError("no clips to embed")
-        return Embeddings(
-            visual=np.concatenate([part.visual for part in parts]),
-            audio=np.concatenate([part.audio for part in parts]),
-            joint_visual=np.concatenate([part.joint_visual for part in parts]),
-            joint_audio=np.concatenate([part.joint_audio for part in parts]),
-        )
+        return Embeddings.joined(parts)
 
     @torch.inference_mode()
     def pseudo_labels(self, embeddings: Embeddings) -> PseudoLabels | None:

@@ -1,6 +1,6 @@
 """What is asked with: a clip, a sound, a picture or indexed moments become the embeddings of a query."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, Clip, make_clip
 from visxp_search.decode import decode_clips, decode_image, probe
-from visxp_search.embed import Embedder
+from visxp_search.embed import Embedder, Embeddings
 from visxp_search.errors import UsageError
 from visxp_search.store import SecondPoint, Store
 
@@ -27,6 +27,14 @@ MAX_FINE_SECONDS = 60
 """Longer queries are cut into whole seconds only: they find their place by their length."""
 MAX_QUERY_SECONDS = 1200
 """Longest query; a whole tape is not a moment."""
+EMBED_STEP = 16
+"""Clips embedded at a time; after so many a long query can be ended."""
+Progress = Callable[[str, int, int], None]
+"""Told what is done (`read`, `embed`), how many seconds of it are done, and how many there are; may raise to end it."""
+
+
+def untold(what: str, done: int, total: int) -> None:
+    """Nobody follows."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,7 @@ def clip_query(
     by: str = "both",
     audio_weight: float = 0.5,
     fine: bool = False,
+    progress: Progress = untold,
 ) -> Query:
     """Ask with a clip of a video or audio file.
 
@@ -109,8 +118,8 @@ def clip_query(
         UsageError: If the span is empty or an option is not allowed.
     """
     weights = choose_weights(by, audio_weight)
-    clips, fine_clips = _read_finely(path, embedder, start=start, end=end, fine=fine)
-    embeddings = embedder.embed(fine_clips or clips)
+    clips, fine_clips = _read_finely(path, embedder, start=start, end=end, fine=fine, progress=progress)
+    embeddings = embed_clips(fine_clips or clips, embedder, progress=progress)
     query = _query(
         "clip",
         _whole_seconds({"visual": embeddings.visual, "audio": embeddings.audio}, is_fine=bool(fine_clips)),
@@ -132,6 +141,7 @@ def sound_query(
     end: float | None = None,
     cross: bool = False,
     fine: bool = False,
+    progress: Progress = untold,
 ) -> Query:
     """Ask with the sound of a file; `cross` asks which pictures go with it, through the joint space.
 
@@ -141,11 +151,11 @@ def sound_query(
         DecodeError: If the file cannot be read.
         UsageError: If the span is empty.
     """
-    clips, fine_clips = _read_finely(path, embedder, start=start, end=end, fine=fine)
+    clips, fine_clips = _read_finely(path, embedder, start=start, end=end, fine=fine, progress=progress)
     sounds = [
         replace(clip, frame=None, flags=()) if clip.has_audio else _nothing(clip.second) for clip in fine_clips or clips
     ]
-    embeddings = embedder.embed(sounds)
+    embeddings = embed_clips(sounds, embedder, progress=progress)
     vectors = {"joint": embeddings.joint_audio} if cross else {"audio": embeddings.audio}
     query = _query(
         "sound",
@@ -228,7 +238,13 @@ def add_examples(query: Query, *, like: Sequence[Query], unlike: Sequence[Query]
 
 
 def read_clips(
-    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, per_second: int = 1
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    per_second: int = 1,
+    progress: Progress = untold,
 ) -> list[Clip]:
     """The clips of `[start, end)` of a media file, of which a query is made; `per_second` as for `decode_clips`.
 
@@ -239,7 +255,8 @@ def read_clips(
     if end is not None and end <= start:
         raise UsageError(f"--end {end} is not after --start {start}")
     most = MAX_QUERY_SECONDS * per_second
-    clips = list(islice(iterate_clips(path, embedder, start=start, end=end, per_second=per_second), most + 1))
+    reader = iterate_clips(path, embedder, start=start, end=end, per_second=per_second, progress=progress)
+    clips = list(islice(reader, most + 1))
     if not clips:
         raise UsageError(f"{path} has no seconds from {start} on; it is {probe(path).duration_seconds:.1f} s long")
     if len(clips) > most:
@@ -248,24 +265,39 @@ def read_clips(
 
 
 def _read_finely(
-    path: Path, embedder: Embedder, *, start: float, end: float | None, fine: bool
+    path: Path, embedder: Embedder, *, start: float, end: float | None, fine: bool, progress: Progress
 ) -> tuple[list[Clip], list[Clip]]:
     """The clips of whole seconds, and those that begin `STEPS` times a second; none where that is not wanted."""
     if fine:
         info = probe(path)
         length = min(info.duration_seconds, np.inf if end is None else end) - start
         if info.kind != "image" and 0 < length <= MAX_FINE_SECONDS:
-            clips = read_clips(path, embedder, start=start, end=end, per_second=STEPS)
+            clips = read_clips(path, embedder, start=start, end=end, per_second=STEPS, progress=progress)
             return clips[-FIRST_STEP::STEPS], clips
-    return read_clips(path, embedder, start=start, end=end), []
+    return read_clips(path, embedder, start=start, end=end, progress=progress), []
 
 
 def _whole_seconds(vectors: Mapping[str, FloatArray], *, is_fine: bool) -> dict[str, FloatArray]:
     return {name: rows[-FIRST_STEP::STEPS] if is_fine else rows for name, rows in vectors.items()}
 
 
+def embed_clips(clips: Sequence[Clip], embedder: Embedder, *, progress: Progress = untold) -> Embeddings:
+    """The embeddings of the clips of a query, `EMBED_STEP` at a time."""
+    parts = []
+    for first in range(0, len(clips), EMBED_STEP):
+        progress("embed", first, len(clips))
+        parts.append(embedder.embed(clips[first : first + EMBED_STEP]))
+    return Embeddings.joined(parts)
+
+
 def iterate_clips(
-    path: Path, embedder: Embedder, *, start: float = 0.0, end: float | None = None, per_second: int = 1
+    path: Path,
+    embedder: Embedder,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    per_second: int = 1,
+    progress: Progress = untold,
 ) -> Iterator[Clip]:
     """The clips of `[start, end)` of a media file one by one, `per_second` as for `decode_clips`; an image is one clip.
 
@@ -280,7 +312,9 @@ def iterate_clips(
         stop_second=None if end is None else int(np.ceil(end)),
         per_second=per_second,
     ) as clips:
-        yield from clips
+        for done, clip in enumerate(clips, start=1):
+            progress("read", done // per_second, clips.stop_second - clips.start_second)
+            yield clip
 
 
 def stack_rows(points: Sequence[SecondPoint | None], name: str, *, length: int) -> FloatArray:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,10 +43,6 @@ class JobView:
     current: dict[str, tuple[int, int]] = field(default_factory=dict)
     failures: tuple[tuple[str, str], ...] = ()
     words: str = ""
-
-
-class CancelledError(Exception):
-    """The person at the page wants no more."""
 
 
 class Adder:

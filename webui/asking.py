@@ -13,6 +13,7 @@ from visxp_search.api import find_video
 from visxp_search.clips import format_time, parse_time
 from visxp_search.decode import MediaInfo, probe
 from visxp_search.errors import UsageError
+from visxp_search.queries import Progress
 from visxp_search.search import MODES, Query, clip_query, frame_query, moment_query, sound_query
 from visxp_search.store import Store, VideoRecord
 from webui.archive import Archive
@@ -96,8 +97,14 @@ def check_form(form: Form) -> None:
         raise UsageError("the weight of the sound lies between 0 and 1")
 
 
-def read_query(archive: Archive, form: Form, uploads: Uploads) -> tuple[Query, str]:
+def read_query(archive: Archive, form: Form, uploads: Uploads, *, progress: Progress) -> tuple[Query, str]:
     """The query that a form means, and its title.
+
+    Args:
+        archive: the index.
+        form: as it was filled in.
+        uploads: where its file lies.
+        progress: told how far the reading and embedding of a file is; may raise to end it.
 
     Raises:
         VisxpError: If something is missing, unreadable or too long.
@@ -112,6 +119,7 @@ def read_query(archive: Archive, form: Form, uploads: Uploads) -> tuple[Query, s
     path, name = checked_upload(form.file, uploads)
     info = check_media(path, name, form.kind, uploads)
     if form.kind == STILL:
+        progress("load", 0, 0)
         return frame_query(path, archive.index.embedder), name
     stop_at = info.duration_seconds if end is None else end
     if start >= max(info.duration_seconds, 1):
@@ -121,12 +129,23 @@ def read_query(archive: Archive, form: Form, uploads: Uploads) -> tuple[Query, s
             f"{stop_at - start:.0f} seconds is too long for a moment; choose at most {MAX_QUERY_SPAN_SECONDS} "
             f"with From and To"
         )
+    progress("load", 0, 0)
     embedder = archive.index.embedder
     fine = form.mode == "same"
     if form.kind == SOUND:
-        return sound_query(path, embedder, start=start, end=end, cross=form.cross, fine=fine), name
-    query = clip_query(path, embedder, start=start, end=end, by=form.by, audio_weight=form.audio_weight, fine=fine)
-    return query, name
+        sound = sound_query(path, embedder, start=start, end=end, cross=form.cross, fine=fine, progress=progress)
+        return sound, name
+    clip = clip_query(
+        path,
+        embedder,
+        start=start,
+        end=end,
+        by=form.by,
+        audio_weight=form.audio_weight,
+        fine=fine,
+        progress=progress,
+    )
+    return clip, name
 
 
 def read_span(start: str, end: str) -> tuple[float, float | None]:

@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,10 +40,6 @@ MAX_CUT_SECONDS = 1800.0
 KEPT_SECONDS = 3600.0
 """How long a finished export can be downloaded."""
 MAX_KEPT = 20
-
-
-class CancelledError(Exception):
-    """The visitor wants no more."""
 
 
 @dataclass

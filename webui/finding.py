@@ -8,7 +8,7 @@ from typing import Any
 from visxp_search.clips import format_time
 from visxp_search.errors import UsageError
 from visxp_search.filters import make_filter
-from visxp_search.queries import add_examples
+from visxp_search.queries import Progress, add_examples, untold
 from visxp_search.search import Moment, Query, Results, find_moments, moment_query, results_to_json
 from webui.archive import Archive
 from webui.asking import INDEXED, Form, Uploads, check_form, indexed_query, read_query, whole_span
@@ -105,14 +105,15 @@ class Found:
         return self.moments[index]
 
 
-def find(archive: Archive, clusters: Clusters, form: Form, uploads: Uploads) -> Found:
-    """Ask with what the form says.
+def find(archive: Archive, clusters: Clusters, form: Form, uploads: Uploads, *, progress: Progress = untold) -> Found:
+    """Ask with what the form says; see `asking.read_query`.
 
     Raises:
         VisxpError: If the form cannot be answered; the words are for a person.
     """
     check_form(form)
-    query, title = read_query(archive, form, uploads)
+    query, title = read_query(archive, form, uploads, progress=progress)
+    progress("compare", 0, 0)
     return search(archive, clusters, query, form, title=title)
 
 

@@ -1,22 +1,30 @@
 """What happens when something is looked for, watched, collected or hidden: events tied to functions."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from visxp_search.errors import UsageError
+from visxp_search.errors import UsageError, VisxpError
+from visxp_search.queries import Progress
 from webui import asking, finding, watching, wording
 from webui import basket as baskets
 from webui.basket import Collected, keep_basket, read_basket
 from webui.clusters import choose_hues, title_of
 from webui.finding import Found
 from webui.page_find import FindParts, read_form, read_options
-from webui.parts import PRIVATE, QUICK, Site, read_target, worded
-from webui.views import pager_text, results_view
+from webui.parts import PRIVATE, QUICK, Site, read_target, worded, worded_steps
+from webui.searching import Search
+from webui.views import pager_text, results_view, search_view
 from webui.views_watch import watch_view
+
+POLL_SECONDS = 0.3
+MAX_FOLLOWED = 24
+"""Visitors whose searches are followed at once; each holds one of Gradio's 40 threads."""
+SEARCHED = PRIVATE | {"concurrency_limit": MAX_FOLLOWED, "concurrency_id": "search"}
+CANCELLED = '<p class="vx-hint" role="status">Cancelled; the results are those of before.</p>'
 
 
 class Answers:
@@ -47,6 +55,7 @@ class Answers:
         self.find = find
         self.found, self.kept, self.watching = found, kept, watching
         self.listing = [found, find.results, find.pager, find.earlier, find.later]
+        self.searched = [*self.listing, find.search, find.progress]
         self.player = [watching, watch, column]
         self.watch = watch
 
@@ -58,29 +67,12 @@ class Answers:
         """
         find, results, watch = self.find, self.find.results, self.watch
         seen = [self.found, self.kept]
-        find.button.click(
-            worded(self.search),
-            [*find.form, self.kept],
-            self.listing,
-            api_visibility="private",
-            show_progress="minimal",
-            show_progress_on=results,
-            concurrency_limit=2,
-            concurrency_id="search",
-        )
+        self._connect_searches()
         find.earlier.click(worded(functools.partial(self.turn, -1)), seen, self.listing, **QUICK)
         find.later.click(worded(functools.partial(self.turn, 1)), seen, self.listing, **QUICK)
         results.watch(worded(self.play_result), seen, [*self.listing, *self.player], **QUICK)
         results.back(worded(self.back), seen, self.listing, **QUICK)
-        results.drop(worded(self.drop), seen, self.listing, **PRIVATE)
-        steps = {"unhide": finding.unhide_all, "weak": finding.show_weak, "instead": finding.hide_instead}
-        for name, step in steps.items():
-            getattr(results, name)(worded(functools.partial(self.change, step)), seen, self.listing, **PRIVATE)
         for part in (results, watch):
-            part.more(worded(self.more), [*find.options, *seen], self.listing, **PRIVATE)
-            part.hide(worded(self.hide), seen, self.listing, **PRIVATE)
-            part.also(worded(self.also), seen, self.listing, **PRIVATE)
-            part.unlike(worded(self.unlike), seen, self.listing, **PRIVATE)
             part.collect(
                 worded(self.collect),
                 [*seen, self.watching],
@@ -89,16 +81,95 @@ class Answers:
                 **QUICK,
             )
         watch.close(lambda: (None, "", gr.update(visible=False)), None, self.player, **QUICK)
-        watch.play(worded(self.play_span), self.kept, self.player, **QUICK)
-        for part in players:
+        for part in (watch, results, *players):
             part.play(worded(self.play_span), self.kept, self.player, **QUICK)
 
-    def search(self, *values: Any) -> tuple[Any, ...]:
-        """Ask with what the form says."""
-        *entered, kept = values
-        return self.listed(
-            finding.find(self.site.archive, self.site.clusters, read_form(entered), self.site.uploads), kept
-        )
+    def _connect_searches(self) -> None:
+        """Tie everything that searches; each of them can be followed and ended."""
+        find, archive, clusters = self.find, self.site.archive, self.site.clusters
+        seen = [self.found, self.kept, find.search]
+
+        def by_form(found: Found | None, value: Any, *entered: Any, progress: Progress) -> Found:
+            return finding.find(archive, clusters, read_form(entered), self.site.uploads, progress=progress)
+
+        def more(found: Found | None, value: Any, *entered: Any, progress: Progress) -> Found:
+            form = read_options(entered)
+            asking.check_form(form)
+            video_id, start, end, _ = read_target(value)
+            return finding.more_like(archive, clusters, form, video_id, start, end, found=found)
+
+        def one_more(found: Found | None, value: Any, *, wanted: bool, progress: Progress) -> Found:
+            video_id, start, end, _ = read_target(value)
+            return finding.add_round(archive, clusters, known(found), video_id, start, end, wanted=wanted)
+
+        def drop(found: Found | None, value: Any, progress: Progress) -> Found:
+            return finding.drop_round(archive, clusters, known(found), value)
+
+        def hide(found: Found | None, value: Any, progress: Progress) -> Found:
+            return finding.hide_video(archive, clusters, known(found), str(value))
+
+        def change(step: Callable[..., Found], found: Found | None, value: Any, progress: Progress) -> Found:
+            return step(archive, clusters, known(found))
+
+        steps = {"unhide": finding.unhide_all, "weak": finding.show_weak, "instead": finding.hide_instead}
+        on_results: dict[str, Callable[..., Found]] = {
+            name: functools.partial(change, step) for name, step in steps.items()
+        }
+        on_results["drop"] = drop
+        on_moments: dict[str, Callable[..., Found]] = {
+            "also": functools.partial(one_more, wanted=True),
+            "unlike": functools.partial(one_more, wanted=False),
+            "hide": hide,
+        }
+        for name, ask in on_results.items():
+            getattr(find.results, name)(self.searching(ask), seen, self.searched, **SEARCHED)
+        for part in (find.results, self.watch):
+            for name, ask in on_moments.items():
+                getattr(part, name)(self.searching(ask), seen, self.searched, **SEARCHED)
+            part.more(self.searching(more), [*find.options, *seen], self.searched, **SEARCHED)
+        find.button.click(self.searching(by_form), [*find.form, *seen], self.searched, **SEARCHED)
+        find.progress.stop(lambda search: None if search is None else search.cancel(), find.search, None, **QUICK)
+
+    def searching(self, ask: Callable[..., Found]) -> Callable[..., Iterator[tuple[Any, ...]]]:
+        """The handler of a search, whose values are those of `searched`.
+
+        Args:
+            ask: makes it, of (the search before, the event's value, what was entered) and `progress`.
+        """
+
+        def handler(event: gr.EventData, *values: Any) -> Iterator[tuple[Any, ...]]:
+            *entered, found, kept, before = values
+            value = (event._data or {}).get("value")
+            yield from self.follow(lambda tell: ask(found, value, *entered, progress=tell), kept, before)
+
+        return worded_steps(handler)
+
+    def follow(self, ask: Callable[[Progress], Found], kept: Any, before: Search | None) -> Iterator[tuple[Any, ...]]:
+        """Make a search and tell how far it is: the values of `searched`, several times.
+
+        Args:
+            ask: makes it.
+            kept: the basket.
+            before: the visitor's search before this one, which nobody waits for any more.
+        """
+        if before is not None:
+            before.cancel()
+        search = self.site.searches.start(ask)
+        same = [gr.skip()] * len(self.listing)
+        try:
+            while not search.has_ended(POLL_SECONDS):
+                yield (*same, search, search_view(search))
+            try:
+                found = search.found()
+            except VisxpError:
+                yield (*same, None, "")
+                raise
+            if found is None:
+                yield (*same, None, CANCELLED)
+            else:
+                yield (*self.listed(found, kept), None, "")
+        finally:
+            search.cancel()  # the visitor may have left
 
     def turn(self, step: int, found: Found | None, kept: Any) -> tuple[Any, ...]:
         """Show another page."""
@@ -116,39 +187,9 @@ class Answers:
         watched = watching.watch_span(self.site.archive, self.site.clusters, video_id, start, max(end, start + 1))
         return self._play(watched, kept)
 
-    def more(self, event: gr.EventData, *values: Any) -> tuple[Any, ...]:
-        """Search for more like a moment."""
-        *entered, found, kept = values
-        form = read_options(entered)
-        asking.check_form(form)
-        video_id, start, end, _ = read_target(event.value)
-        more = finding.more_like(self.site.archive, self.site.clusters, form, video_id, start, end, found=found)
-        return self.listed(more, kept)
-
-    def also(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
-        """Add a moment as an example of what is wanted."""
-        return self.listed(self._add_round(found, event.value, wanted=True), kept)
-
-    def unlike(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
-        """Add a moment as an example of what is not wanted."""
-        return self.listed(self._add_round(found, event.value, wanted=False), kept)
-
-    def drop(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
-        """Take an example away."""
-        return self.listed(finding.drop_round(self.site.archive, self.site.clusters, known(found), event.value), kept)
-
     def back(self, found: Found | None, kept: Any) -> tuple[Any, ...]:
         """Show the search before."""
         return self.listed(finding.go_back(known(found)), kept)
-
-    def hide(self, found: Found | None, kept: Any, event: gr.EventData) -> tuple[Any, ...]:
-        """Leave a video out."""
-        site = self.site
-        return self.listed(finding.hide_video(site.archive, site.clusters, known(found), str(event.value)), kept)
-
-    def change(self, step: Callable[..., Found], found: Found | None, kept: Any) -> tuple[Any, ...]:
-        """Make a step that needs to know no more."""
-        return self.listed(step(self.site.archive, self.site.clusters, known(found)), kept)
 
     def collect(
         self, found: Found | None, kept: Any, watching: watching.Watched | None, event: gr.EventData
@@ -156,11 +197,6 @@ class Answers:
         """Put a moment into the basket, or take it out again."""
         basket = baskets.toggle(read_basket(kept), Collected(*read_target(event.value)))
         return keep_basket(basket), results_view(found, basket), self._watch_html(watching, basket)
-
-    def _add_round(self, found: Found | None, target: object, *, wanted: bool) -> Found:
-        video_id, start, end, _ = read_target(target)
-        asked = known(found)
-        return finding.add_round(self.site.archive, self.site.clusters, asked, video_id, start, end, wanted=wanted)
 
     def listed(self, found: Found, kept: Any) -> tuple[Any, ...]:
         """The values of `listing`."""

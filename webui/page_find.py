@@ -33,6 +33,8 @@ class FindParts:
         options: those of `OPTIONS` and `PLACES` alone.
         places: name -> component of `PLACES`.
         button: begins the search.
+        search: state of the search that is being made, or None.
+        progress: how far it is.
         results: the moments.
         pager: which of them are shown.
         earlier: to the page before.
@@ -44,6 +46,8 @@ class FindParts:
     options: list[Any]
     places: dict[str, Any]
     button: gr.Button
+    search: gr.State
+    progress: gr.HTML
     results: gr.HTML
     pager: gr.HTML
     earlier: gr.Button
@@ -88,6 +92,7 @@ def build_find(site: Site) -> FindParts:
                 start = gr.Textbox(label="From", placeholder="0:00", min_width=90, elem_id="vx-from")
                 end = gr.Textbox(label="To", placeholder="the end", min_width=90, elem_id="vx-to")
             button = gr.Button("Find moments", variant="primary", elem_id="vx-find")
+            search, progress = gr.State(None), gr.HTML("", js_on_load=ACTS, elem_id="vx-search")
             by = gr.Radio(
                 [("Both", "both"), ("Picture", "visual"), ("Sound", "audio")],
                 value="both",
@@ -149,7 +154,7 @@ def build_find(site: Site) -> FindParts:
     filters.expand(worded(functools.partial(list_places, site)), None, [places["videos"], places["nodes"]], **QUICK)
     options = [by, weight, mode, top, per_video, grouped, weak, *places.values()]
     form = [kind, clip, sound, still, video, start, end, cross, *options]
-    return FindParts(form, options, places, button, results, pager, earlier, later, filters)
+    return FindParts(form, options, places, button, search, progress, results, pager, earlier, later, filters)
 
 
 def _build_places() -> dict[str, Any]:

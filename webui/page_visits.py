@@ -1,15 +1,16 @@
 """Ways from one tab to another: from a video's strip to its cluster, from a cluster to a search."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from webui import asking, browse, finding
 from webui.browse import Browsing
-from webui.page_answers import Answers
+from webui.page_answers import SEARCHED, Answers
 from webui.page_browse import BrowseParts, show
 from webui.page_find import FindParts, list_places, read_options
-from webui.parts import PRIVATE, QUICK, Site, worded
+from webui.parts import PRIVATE, QUICK, Site, worded, worded_steps
 
 
 def connect_visits(site: Site, *, tabs: gr.Tabs, browser: BrowseParts, find: FindParts, answers: Answers) -> None:
@@ -27,14 +28,15 @@ def connect_visits(site: Site, *, tabs: gr.Tabs, browser: BrowseParts, find: Fin
         browsing, html = show(site, browse.open_node(browsing, str(event.value)))
         return browsing, html, gr.Tabs(selected="browse")
 
-    def ask(event: gr.EventData, *values: Any) -> tuple[Any, ...]:
-        *entered, kept = values
-        form = read_options(entered)
+    def ask(event: gr.EventData, *values: Any) -> Iterator[tuple[Any, ...]]:
+        *entered, kept, before = values
+        form, node = read_options(entered), str(event.value)
         asking.check_form(form)
-        return (
-            *answers.listed(finding.search_cluster(site.archive, site.clusters, form, str(event.value)), kept),
-            gr.Tabs(selected="find"),
+        steps = answers.follow(
+            lambda tell: finding.search_cluster(site.archive, site.clusters, form, node), kept, before
         )
+        for values in steps:
+            yield (*values, gr.Tabs(selected="find"))
 
     def within(nodes: list[str] | None, event: gr.EventData) -> tuple[Any, ...]:
         node = site.clusters.require().book.find(str(event.value))
@@ -46,7 +48,9 @@ def connect_visits(site: Site, *, tabs: gr.Tabs, browser: BrowseParts, find: Fin
     answers.watch.cluster(
         worded(cluster), browser.state, [browser.state, browser.level, tabs], concurrency_id="browse", **PRIVATE
     )
-    browser.level.ask(worded(ask), [*find.options, answers.kept], [*answers.listing, tabs], **PRIVATE)
+    browser.level.ask(
+        worded_steps(ask), [*find.options, answers.kept, find.search], [*answers.searched, tabs], **SEARCHED
+    )
     places = find.places
     browser.level.within(
         worded(within), places["nodes"], [places["videos"], places["nodes"], find.filters, tabs], **QUICK

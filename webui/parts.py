@@ -20,6 +20,7 @@ from webui.archive import Archive
 from webui.asking import Uploads
 from webui.clusters import Clusters
 from webui.exporting import CSV, JSON, Exports
+from webui.searching import Searches
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ ACTS = """
 const acts = [
   'watch', 'more', 'also', 'unlike', 'drop', 'back', 'weak', 'hide', 'unhide', 'instead', 'collect', 'close',
   'play', 'cluster', 'open', 'view', 'sort', 'hidden', 'rename', 'merge', 'split', 'move', 'leave', 'ask', 'within',
-  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span',
+  'up', 'down', 'out', 'note', 'remove', 'confirm', 'keep', 'retry', 'again', 'span', 'stop',
 ];
 element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-act]');
@@ -71,6 +72,11 @@ class Site:
     def clusters(self) -> Clusters:
         """The clusters of the archive."""
         return Clusters(self.archive, self.adder)
+
+    @cached_property
+    def searches(self) -> Searches:
+        """The searches of all visitors."""
+        return Searches()
 
     @cached_property
     def exports(self) -> Exports:

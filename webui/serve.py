@@ -117,6 +117,7 @@ def serve(
         try:
             Server(config).run(sockets=[bound])
         finally:
+            site.searches.stop()
             adder.stop()
             archive.close()
 

@@ -9,7 +9,15 @@ from visxp_search.clips import format_time
 from visxp_search.search import Moment
 from webui.basket import Collected, contains
 from webui.finding import PAGE_SIZE, Found
+from webui.searching import Search
 
+SEARCH_WORDS = {
+    "wait": "Waiting for its turn",
+    "load": "Waiting for the encoders",
+    "read": "Reading the file",
+    "embed": "Looking and listening",
+    "compare": "Comparing with the archive",
+}
 _INSTEAD = '<button class="vx-link" data-act="instead">leave out only those videos</button>'
 """What may have been meant by "not like"."""
 
@@ -50,6 +58,17 @@ def results_view(found: Found | None, basket: Sequence[Collected]) -> str:
     if found.page + 1 == found.n_pages:
         parts.append(f'<p class="vx-hint">{_why_no_more(found)}</p>')
     return "".join(parts)
+
+
+def search_view(search: Search) -> str:
+    """How far a search is, and the way to end it."""
+    words = SEARCH_WORDS[search.what]
+    share = 100 * search.done / search.total if search.total else 0
+    extent = f": {search.done} of {search.total} s" if search.total else ""
+    return (
+        f'<div class="vx-job" role="status"><span>{words}{extent}</span>{button("stop", "", "Cancel")}'
+        f'<div class="vx-progress"><u style="width:{share:.0f}%"></u></div></div>'
+    )
 
 
 def pager_text(found: Found | None) -> str:
