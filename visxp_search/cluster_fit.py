@@ -582,7 +582,8 @@ def _read_near(
         clusters[n_rows : n_rows + len(block)] = near.clusters
         n_rows += len(block)
         progress("balance sizes", done * spool.n_rows + n_rows, BALANCE_ROUNDS * spool.n_rows)
-    return counts, [NearScores(*part) for part in zip(values.split(PAGE), clusters.split(PAGE), strict=True)]
+    starts = range(0, n_rows, PAGE)
+    return counts, [NearScores(values[start : start + PAGE], clusters[start : start + PAGE]) for start in starts]
 
 
 def _wanted_sizes(counts: Tensor, *, kind: str, seed: int) -> Tensor:
