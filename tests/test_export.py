@@ -212,6 +212,17 @@ def test_what_is_no_result_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json"]
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that even root cannot write to")
+@pytest.mark.parametrize("to", ["otio", "edl", "csv", "clips"])
+def test_places_that_cannot_be_written_are_refused(
+    numbered: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], to: str
+) -> None:
+    """Where nothing can be written one line says so."""
+    results = write_results(tmp_path, moment(numbered["24"], 1, 2))
+    assert export(results, to, Path("/proc/visxp-hits")) == 2
+    assert "give another place" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("to", ["otio", "edl", "csv", "json", "webvtt", "webannotation", "clips", "reel"])
 def test_files_are_not_replaced_unasked(
     numbered: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], to: str

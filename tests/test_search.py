@@ -269,23 +269,6 @@ def test_unlike_takes_away_and_like_adds(store: Store) -> None:
     assert "video08" not in {moment.video_id for moment in find_moments(store, without).moments}
 
 
-def test_unlike_leaves_what_is_more_like_the_query() -> None:
-    """An unwanted answer is like the query, too: it goes, what is liker to the query stays."""
-    rng = np.random.default_rng(17)
-    kind = normalise(rng.standard_normal(DIM))
-    wanted, unwanted = add_noise(rng, np.stack([kind, kind]), amount=0.7)
-    videos = make_videos(3, n_videos=30)
-    for name, look in (("video01", wanted), ("video02", wanted), ("video03", unwanted)):
-        videos[name]["visual"][10] = add_noise(rng, look[None], amount=0.3)[0]
-    query = make_query({"visual": wanted[None]})
-    with open_archive(videos) as store:
-        before = [moment.video_id for moment in find_moments(store, query).moments]
-        query = add_examples(query, like=[], unlike=[moment_query(store, "video03", start=10, end=11, by="visual")])
-        after = [moment.video_id for moment in find_moments(store, query).moments]
-    assert set(before) >= {"video01", "video02", "video03"}
-    assert set(after[:2]) == {"video01", "video02"} and "video03" not in after
-
-
 def test_then_finds_what_follows(store: Store) -> None:
     """Asked for A, then B, the search finds the video where B follows A, and not where it comes too late."""
     videos = make_videos(11)

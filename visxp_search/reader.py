@@ -5,10 +5,6 @@ random sample of the archive (`visxp_search.background`), and moments are read o
 
 What is expected by chance: of a `similar` moment, how many windows of the archive would score as high, by the tail of
 random windows; of a `same` moment, how many lines would, by the best lines through the next similar videos.
-
-References:
-    [fisher1915] Frequency distribution of the values of the correlation coefficient. Biometrika 10, 1915 (artanh).
-    [rocchio1971] Relevance feedback in information retrieval. In: The SMART Retrieval System, 1971.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,9 +58,6 @@ nearly as well, the video looks or sounds alike throughout (so do stills: `simil
 LEAD, LEAD_SUPPORT = 0.05, 0.1
 """A line that leads the best lines of all other videos by this share is as much less likely by chance: of a group that
 shows the same scene, such as one talker in one studio, many stand out from the archive, but none from the group."""
-UNWANTED_SHARE = 0.25
-"""Of its likeness to what is not wanted a second loses this share: an unwanted answer is itself like the query, so that
-more would take what is wanted along with it [rocchio1971]."""
 MIN_STEPS = 3
 """Shorter queries fit in many places."""
 
@@ -244,8 +237,7 @@ class Reader:
 
         It is divided by its deviation if both were noise, so that one modality and two give values alike. A modality
         that only the other side lacks counts as 0. Rows of the query with nothing to ask with are NaN. What resembles
-        an unwanted example loses a share of that, and all by which it is more like it than like what is wanted. With
-        examples there is one row, the mean over them of their best second.
+        an unwanted example loses as much. With examples there is one row, the mean over them of their best second.
         """
         n_rows, n_columns = next(iter(cosines.values())).shape
         total = np.zeros((n_rows, n_columns), dtype=np.float64)
@@ -267,8 +259,7 @@ class Reader:
             bests = [group[~np.isnan(group).any(axis=1)].max(axis=0) for group in groups if (~np.isnan(group)).any()]
             wanted = np.mean(bests, axis=0, keepdims=True).astype(np.float32)
         if len(unwanted):
-            against = np.maximum(np.nan_to_num(unwanted, nan=0.0).max(axis=0), 0.0)
-            wanted = wanted - UNWANTED_SHARE * against - np.maximum(against - np.maximum(wanted, 0.0), 0.0)
+            wanted = wanted - np.maximum(np.nan_to_num(unwanted, nan=0.0).max(axis=0), 0.0)
         return wanted
 
     def _window_values(self, cosines: Mapping[str, FloatArray]) -> FloatArray:

@@ -43,21 +43,27 @@ def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     """Write a text file, UTF-8, with the line ends that the text has.
 
     Raises:
-        UsageError: If `path` is taken; see `check_free`.
+        UsageError: If `path` is taken (see `check_free`), or cannot be written.
     """
     with appearing(path, overwrite=overwrite) as partial:
-        partial.write_bytes(text.encode("utf-8", "surrogateescape"))
+        try:
+            partial.write_bytes(text.encode("utf-8", "surrogateescape"))
+        except OSError as exc:
+            raise UsageError(f"--out {path} cannot be written ({exc.strerror}); give another place") from exc
 
 
 def make_folder(path: Path) -> None:
     """Make a folder for exports, if need be.
 
     Raises:
-        UsageError: If there is a file of that name.
+        UsageError: If there is a file of that name, or it cannot be made.
     """
     if path.exists() and not path.is_dir():
         raise UsageError(f"--out {path} is a file; this export writes several files and wants a folder")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"--out {path} cannot be made ({exc.strerror}); give another place") from exc
 
 
 def unique_names(texts: Iterable[str]) -> list[str]:
