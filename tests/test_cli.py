@@ -179,6 +179,7 @@ def test_add_reports_and_exits_with_what_failed(visxp: Visxp, index_folder: Path
     code, out, err = visxp(*command, on_index=False)
     assert (code, out) == (1, "")
     assert err.count("bad.mp4") == 1
+    assert "a new one is made" not in err
     assert "1 were done already" in err
     assert visxp("index", "rm", "good.mp4", *where, on_index=False)[0] == 0
     _, out, _ = visxp("index", "ls", "--json", *where, on_index=False)
@@ -250,6 +251,14 @@ def test_a_missing_index_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["index", "info", "--index", str(tmp_path / "none")]) == 3
     assert "visxp index add" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_new_index_is_announced(visxp: Visxp, tmp_path: Path) -> None:
+    """The first `add` says where it makes an index, before anything else, in case its disk is not mounted."""
+    (tmp_path / "archive").mkdir()
+    said = [visxp("index", "add", tmp_path / "archive", "--index", tmp_path / "new", on_index=False)[2] for _ in "12"]
+    assert f"there is no index at {tmp_path / 'new'} yet: a new one is made" in said[0].splitlines()[0]
+    assert "a new one is made" not in said[1]
 
 
 @pytest.mark.parametrize("library", ["gradio", "uvicorn"])

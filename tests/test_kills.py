@@ -1,8 +1,10 @@
 """kill -9 at random moments of an indexing run: of a decoder, of the run, of both.
 
-The default test renders its own small archive and kills a few times. The long run, over any media:
+The default test renders its own small archive and kills a few times. The long run, over any media, in one piece or in
+several of different moments:
 
     VISXP_KILLS=30 VISXP_KILL_MEDIA=../shared/media:/more python -m pytest -m slow tests/test_kills.py -s
+    VISXP_KILLS=6 VISXP_KILL_SEED=1 ... and so on
 """
 
 import os
@@ -24,6 +26,7 @@ from visxp_search.l3net import L3NetEmbedder
 from visxp_search.store import DONE
 
 N_KILLS = int(os.environ.get("VISXP_KILLS", "3"))
+SEED = int(os.environ.get("VISXP_KILL_SEED", "7"))
 MEDIA = os.environ.get("VISXP_KILL_MEDIA", "")
 VICTIMS = ("decoder", "run", "both")
 
@@ -91,7 +94,7 @@ def test_killed_at_random_moments(
     wanted_done, wanted = _state(undisturbed, tiny_embedder)
     assert wanted
 
-    generator = random.Random(7)
+    generator = random.Random(SEED)
     command = _command(media, index_folder, tiny_checkpoint)
     struck: Counter[str] = Counter()
     done: dict[str, int] = {}

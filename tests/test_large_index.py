@@ -1,8 +1,13 @@
 """Tests of what only large archives meet: sealed segments, videos left out cheaply, and places instead of videos."""
 
+import multiprocessing
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +113,70 @@ def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(
     sizes = [len(list(folder.rglob("*"))) for folder in (tmp_path / "index" / "seconds" / "segments").iterdir()]
     store.close()
     assert len(sizes) == 2  # the sealed one, and the one that is written to
+
+
+def _fill_and_tell(index: Path, first: int, parent: Connection) -> None:
+    """In a process of its own: store videos one by one; say when it seals, has sealed, and which video is stored."""
+    optimize = store_edge.EdgeCollection.optimize
+
+    def optimize_and_tell(collection: store_edge.EdgeCollection) -> None:
+        parent.send("seals")
+        optimize(collection)
+        parent.send("sealed")
+
+    with (
+        patch.multiple(store_edge, SEALED_SECONDS=300, SEGMENT_SECONDS=1000, N_SEGMENTS=2),
+        patch.object(store_edge.EdgeCollection, "optimize", optimize_and_tell),
+        closing(open_store(index, checkpoint="tests", create={"visual": DIM})) as store,
+    ):
+        for number in range(first, N_VIDEOS):
+            fill(store, range(number, number + 1))
+            parent.send(number)
+    parent.send("closed")
+
+
+def _fill(index: Path, first: int, *, kill_after: float | None) -> list[object]:
+    """What such a process said; it is killed so many seconds after it began to seal."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_fill_and_tell, args=(index, first, there))
+    process.start()
+    there.close()
+    said: list[object] = []
+    while not said or said[-1] != "closed":
+        try:
+            said.append(here.recv())
+        except EOFError:
+            break
+        if said[-1] == "seals" and kill_after is not None:
+            time.sleep(kill_after)
+            process.kill()
+    process.join()
+    return said
+
+
+@pytest.mark.slow
+def test_killed_while_it_seals(tmp_path: Path) -> None:
+    """Kill -9 at several moments of sealing: each stored second is there once and to the bit, then and at the end."""
+    n_stored, n_struck = 0, 0
+    for kill_after in (0.0, 0.003, 0.006, 0.01, 0.02, 0.04, None):
+        said = _fill(tmp_path / "index", n_stored, kill_after=kill_after)
+        n_struck += said[-1] == "seals"
+        n_stored = max([n_stored, *(int(word) + 1 for word in said if isinstance(word, int))])
+        with closing(open_store(tmp_path / "index", checkpoint="tests")) as store:
+            points = list(store.seconds(with_vectors=("visual",)))
+            stored = {(point.video_id, point.second): point.vectors["visual"] for point in points}
+            assert len(points) == len(stored) == store.count()
+            assert stored.keys() >= {(video_id(n), t) for n in range(n_stored) for t in range(VIDEO_SECONDS)}
+            for (video, second), vector in stored.items():
+                np.testing.assert_allclose(vector, VECTORS[int(video, 16), second], rtol=0, atol=1e-6)
+            if kill_after is None:
+                query = unit(VECTORS[:1, 40])
+                found = [(hit.video_id, hit.second) for hit in store.query("visual", query, top=20)[0]]
+                assert found == exact_best(query[0], 20)
+    assert n_stored == N_VIDEOS
+    assert n_struck > 0
+    assert list((tmp_path / "index" / "seconds" / "segments").rglob("quantized*"))
 
 
 def test_changes_reach_sealed_seconds(sealed: Store) -> None:

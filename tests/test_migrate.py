@@ -45,7 +45,7 @@ def _everything(path: Path) -> Everything:
         seconds = {(p.video_id, p.second): dict(p.payload) for p in store.seconds()}
         ledger = {
             str(p.payload["video_id"]): (p.payload, {name: vector.tolist() for name, vector in p.vectors.items()})
-            for p in store._videos.scroll({}, with_vectors=tuple(DIMS), without=(), limit=1000, after=None)[0]  # type: ignore[attr-defined]
+            for p in store._videos.scroll({}, with_vectors=tuple(DIMS), limit=1000, after=None)[0]  # type: ignore[attr-defined]
         }
     return ledger, seconds
 

@@ -17,7 +17,9 @@ from indexer.plan import FoundFile
 from indexer.watch import Rest, watch_folders
 from tests.conftest import write_film
 from tests.indexes import open_index_of
+from visxp_search.api import _make_then_open
 from visxp_search.cli import main
+from visxp_search.errors import MissingIndexError
 from visxp_search.l3net import L3NetEmbedder
 from visxp_search.store import VideoRecord
 
@@ -160,6 +162,20 @@ def test_ctrl_c_ends_watching_well(
     assert process.returncode == 0, errors
     assert "what is stored stays" in errors
     assert "Traceback" not in errors
+
+
+def test_an_index_that_vanishes_while_it_is_watched_is_not_made_anew(
+    tmp_path: Path, tiny_embedder: L3NetEmbedder
+) -> None:
+    """The index is made at the first opening only: later its disk is gone, and nothing is written in its place."""
+    open_again = _make_then_open(tmp_path / "disk" / "index", tiny_embedder, None)
+    for _ in range(2):
+        open_again().close()
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    (tmp_path / "disk").mkdir()  # the mount point
+    with pytest.raises(MissingIndexError, match="there is no index at"):
+        open_again()
+    assert not list((tmp_path / "disk").iterdir())
 
 
 def test_files_rest_when_size_and_time_stay_the_same() -> None:

@@ -208,12 +208,21 @@ def watch_index(
         if not Path(path).exists():
             raise UsageError(f"{path}: there is no such file or folder to watch")
     embedder = load_embedder(model, device=device)
-    dims = {name: spec.length for name, spec in embedder.specs.items()}
+    open_again = _make_then_open(location, embedder, server)
+    watch_folders(open_again, embedder, [Path(path) for path in paths], **options)
+
+
+def _make_then_open(location: str | Path, embedder: Embedder, server: ServerSettings | None) -> Callable[[], Store]:
+    """Opens an index again and again; makes it the first time only, as one that is gone later was on a lost disk."""
+    dims: dict[str, int] | None = {name: spec.length for name, spec in embedder.specs.items()}
 
     def open_again() -> Store:
-        return open_store(location, checkpoint=embedder.checkpoint_id, create=dims, server=server)
+        nonlocal dims
+        store = open_store(location, checkpoint=embedder.checkpoint_id, create=dims, server=server)
+        dims = None
+        return store
 
-    watch_folders(open_again, embedder, [Path(path) for path in paths], **options)
+    return open_again
 
 
 class Index:

@@ -5,6 +5,7 @@ Loads no media and no networks, so that `visxp index ls` answers at once.
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from visxp_search.clips import format_bytes, format_span, format_time
@@ -19,23 +20,29 @@ if TYPE_CHECKING:
 
 
 def print_videos(records: Iterable[VideoRecord]) -> None:
-    """The ledger as a table: a line each video, with further lines for further paths and for what failed."""
-    heads = ("id", "status", "kind", "length", "seconds", "path, remarks")
-    sys.stdout.write(_row(*heads))
-    indent = _row("", "", "", "", "", "").rstrip("\n")
-    for record in records:
-        line = _row(
-            record.video_id[:12],
-            record.status,
-            record.kind,
-            format_time(record.duration_seconds),
-            f"{record.seconds_done} of {record.seconds_expected}",
-            _printable(record.paths[0] if record.paths else ""),
-        )
-        sys.stdout.write(line)
-        if record.error or len(record.paths) > 1:
-            remarks = [*record.paths[1:], *([record.error] if record.error else [])]
-            sys.stdout.writelines(f"{indent}{_printable(remark)}\n" for remark in remarks)
+    """The ledger as a table by path: a line each video, with further lines for further paths and for what failed.
+
+    A hundred thousand entries are made into lines as they come, and only those are kept to be sorted.
+    """
+    lines = [(record.paths[0] if record.paths else "", _lines_of(record)) for record in records]
+    lines.sort(key=itemgetter(0))
+    heads = _row("id", "status", "kind", "length", "seconds", "path, remarks")
+    sys.stdout.write("".join([heads, *(text for _, text in lines)]))
+
+
+def _lines_of(record: VideoRecord) -> str:
+    line = _row(
+        record.video_id[:12],
+        record.status,
+        record.kind,
+        format_time(record.duration_seconds),
+        f"{record.seconds_done} of {record.seconds_expected}",
+        _printable(record.paths[0] if record.paths else ""),
+    )
+    if not record.error and len(record.paths) == 1:
+        return line
+    remarks = [*record.paths[1:], *([record.error] if record.error else [])]
+    return line + "".join([_row("", "", "", "", "", _printable(remark)) for remark in remarks])
 
 
 def _row(video_id: str, status: str, kind: str, length: str, seconds: str, path: str) -> str:

@@ -2,6 +2,8 @@
 
 import gc
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,26 +38,35 @@ class IndexFacts:
     clusters_of: str
 
 
-def read_ledger(store: Store, status: str | None = None, *, brief: bool = False) -> list[VideoRecord]:
-    """The ledger entries (of one status) by path; see `Store.videos`.
+@contextmanager
+def without_cycle_search() -> Iterator[None]:
+    """Python's search for reference cycles rests: a hundred thousand ledger entries would wake it again and again.
 
-    Python's search for reference cycles rests meanwhile: a hundred thousand entries would wake it again and again, and
-    none of them is in a cycle.
+    None of them is in a cycle.
     """
     collects = gc.isenabled()
     gc.disable()
     try:
-        return sorted(store.videos(status, brief=brief), key=lambda record: record.paths)
+        yield
     finally:
         if collects:
             gc.enable()
 
 
+def read_ledger(store: Store, status: str | None = None) -> list[VideoRecord]:
+    """The ledger entries (of one status) by path."""
+    with without_cycle_search():
+        return sorted(store.videos(status), key=lambda record: record.paths)
+
+
 def collect_facts(store: Store) -> IndexFacts:
     """What an index holds."""
-    records = read_ledger(store, brief=True)
-    statuses = Counter(record.status for record in records)
-    expected = sum(record.seconds_expected for record in records)
+    statuses: Counter[str] = Counter()
+    expected = 0
+    with without_cycle_search():
+        for record in store.videos(brief=True):
+            statuses[record.status] += 1
+            expected += record.seconds_expected
     return IndexFacts(
         location=store.location,
         checkpoint=store.info.checkpoint,

@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ from visxp_search.store import (
     video_point_id,
     video_record,
 )
+
+T = TypeVar("T")
 
 UPSERT_BATCH = 256
 """Points per write: at 3 x 512-d about 8 MB of JSON, below the 32 MB that a Qdrant server accepts."""
@@ -99,12 +102,14 @@ class Collection(Protocol):
         """(score, `HIT_KEYS` of the payload) of the best `limit` points for each row of (Q, D), best first."""
 
     def scroll(
-        self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
+        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:
-        """One page of the points that match, and the `after` of the next page; None starts and ends.
+        """One page of the points that match, and the `after` of the next page; None starts and ends."""
 
-        Payloads come without the keys in `without`.
-        """
+    def scroll_payloads(
+        self, where: Where, *, without: Sequence[str], limit: int, after: Any
+    ) -> tuple[list[Mapping[str, Any]], Any]:
+        """The same of payloads alone, without these keys: nothing else is made of the entries of a long ledger."""
 
     def retrieve(self, point_ids: Sequence[str], *, with_vectors: Sequence[str] = ()) -> list[StoredPoint]:
         """Those of the points that exist."""
@@ -293,8 +298,9 @@ class CollectionStore:
         """See `Store.seconds`."""
         for name in with_vectors:
             check_vector_name(name, self._info.dims)
-        for point in _scroll(self._seconds, self._conditions(where), with_vectors=with_vectors, page=page):
-            yield _second_point(point)
+        wanted = self._conditions(where)
+        fetch = partial(self._seconds.scroll, wanted, with_vectors=with_vectors, limit=page)
+        return map(_second_point, _pages(fetch))
 
     def seconds_of(self, video_id: str, *, with_vectors: Sequence[str] = ()) -> list[SecondPoint]:
         """See `Store.seconds_of`."""
@@ -347,8 +353,8 @@ class CollectionStore:
     def videos(self, status: str | None = None, *, brief: bool = False) -> Iterator[VideoRecord]:
         """See `Store.videos`."""
         without = BULKY_VIDEO_KEYS if brief else ()
-        for point in _scroll(self._videos, _with_status(status), with_vectors=(), without=without, page=4096):
-            yield video_record(point.payload)
+        fetch = partial(self._videos.scroll_payloads, _with_status(status), without=without, limit=4096)
+        return map(video_record, _pages(fetch))
 
     def count_videos(self, status: str | None = None) -> int:
         """See `Store.count_videos`."""
@@ -418,12 +424,10 @@ def _upsert(collection: Collection, points: Sequence[StoredPoint]) -> None:
         collection.upsert(points[start : start + UPSERT_BATCH])
 
 
-def _scroll(
-    collection: Collection, where: Where, *, with_vectors: Sequence[str], without: Sequence[str] = (), page: int
-) -> Iterator[StoredPoint]:
+def _pages(fetch: Callable[..., tuple[list[T], Any]]) -> Iterator[T]:
     after = None
     while True:
-        points, after = collection.scroll(where, with_vectors=with_vectors, without=without, limit=page, after=after)
-        yield from points
+        found, after = fetch(after=after)
+        yield from found
         if after is None:
             return

@@ -417,19 +417,38 @@ class ServerCollection:
         return [[(point.score, point.payload or {}) for point in response.points] for response in found]
 
     def scroll(
-        self, where: Where, *, with_vectors: Sequence[str], without: Sequence[str], limit: int, after: Any
+        self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:
         """See `Collection.scroll`."""
+        records, after = self._scroll(where, payload=True, with_vectors=with_vectors, limit=limit, after=after)
+        return [stored_point(r.id, r.vector, r.payload) for r in records], after
+
+    def scroll_payloads(
+        self, where: Where, *, without: Sequence[str], limit: int, after: Any
+    ) -> tuple[list[Mapping[str, Any]], Any]:
+        """See `Collection.scroll_payloads`."""
+        payload = models.PayloadSelectorExclude(exclude=list(without)) if without else True
+        records, after = self._scroll(where, payload=payload, with_vectors=(), limit=limit, after=after)
+        return [r.payload or {} for r in records], after
+
+    def _scroll(
+        self,
+        where: Where,
+        *,
+        payload: "bool | models.PayloadSelectorExclude",
+        with_vectors: Sequence[str],
+        limit: int,
+        after: Any,
+    ) -> "tuple[list[models.Record], Any]":
         with translated_errors(self._location):
-            records, after = self._client.scroll(
+            return self._client.scroll(
                 self._name,
                 scroll_filter=_server_filter(where),
                 offset=after,
                 limit=limit,
-                with_payload=models.PayloadSelectorExclude(exclude=list(without)) if without else True,
+                with_payload=payload,
                 with_vectors=list(with_vectors),
             )
-        return [stored_point(r.id, r.vector, r.payload) for r in records], after
 
     def retrieve(self, point_ids: Sequence[str], *, with_vectors: Sequence[str] = ()) -> list[StoredPoint]:
         """See `Collection.retrieve`."""

@@ -95,6 +95,8 @@ def index_add(
         raise UsageError("--watch does not end by itself: it goes neither with --dry-run nor with --json")
     if ray is not None and (watch or dry_run):
         raise UsageError("--ray goes neither with --watch nor with --dry-run")
+    if not (dry_run or quiet or as_json):
+        _say_if_new(index or default_index())
     if watch:
         _watch(paths, index, model, device, server, workers=workers, rest=rest, quiet=quiet)
         return
@@ -120,6 +122,16 @@ def index_add(
     ):
         report = opened.add(paths, workers=workers, progress=progress)
     report_added(report, as_json=as_json, quiet=quiet)
+
+
+def _say_if_new(location: str) -> None:
+    """Say that an index will be made: a person who meant one on a disk that is not mounted can still stop it."""
+    from visxp_search.store import is_url
+    from visxp_search.store_edge import holds_index
+    from visxp_search.terminal import say
+
+    if not is_url(location) and not holds_index(Path(location)):
+        say(f"there is no index at {Path(location).absolute()} yet: a new one is made")
 
 
 def _watch(
@@ -217,18 +229,19 @@ def index_ls(
     Examples: `visxp index ls --index tapes.index --json` · `visxp index ls --status failed`
     """
     from visxp_search.console_ledger import print_videos
-    from visxp_search.facts import read_ledger
+    from visxp_search.facts import read_ledger, without_cycle_search
     from visxp_search.store import STATUSES
 
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status} is unknown; choose one of {', '.join(STATUSES)}")
     with open_bare_store(index) as store:
-        records = read_ledger(store, status, brief=not as_json)
-    if as_json:
-        hidden = {"vectors", "stats"}
-        print_json([{k: v for k, v in vars(record).items() if k not in hidden} for record in records])
-    else:
-        print_videos(records)
+        if as_json:
+            hidden = {"vectors", "stats"}
+            records = read_ledger(store, status)
+            print_json([{k: v for k, v in vars(record).items() if k not in hidden} for record in records])
+        else:
+            with without_cycle_search():
+                print_videos(store.videos(status, brief=True))
 
 
 @app.command("info")
