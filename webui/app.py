@@ -10,7 +10,7 @@ from webui.endpoints import EXAMPLES, make_cluster_endpoints, make_endpoints, ma
 from webui.page_answers import Answers
 from webui.page_basket import basket_html, build_basket
 from webui.page_browse import build_browse, show
-from webui.page_find import build_find
+from webui.page_find import build_find, start_html
 from webui.page_manage import build_manage, card_text, job_now, manage_html
 from webui.page_visits import connect_visits
 from webui.parts import ACTS, PRIVATE, QUICK, Site, worded
@@ -141,6 +141,7 @@ def build_app(site: Site) -> gr.Blocks:
             [manage.facts, manage.table],
             **QUICK,
         ).success(worded(lambda: card_text(site)), None, [manage.card, manage.report], **PRIVATE)
+        blocks.load(worded(lambda: start_html(site)), None, find.results, **QUICK)
         timer = gr.Timer(2.0)
         watched = [status, manage.job] + ([] if manage.cancel is None else [manage.cancel])
         timer.tick(worded(lambda: (_status(site), *job_now(site))[: len(watched)]), None, watched, **QUICK)
@@ -158,7 +159,7 @@ def build_app(site: Site) -> gr.Blocks:
 def _status(site: Site) -> str:
     readiness, view = site.archive.readiness, site.adder.view()
     facts = site.archive.facts()
-    return status_view(readiness.words, facts, state=readiness.state, busy=view.running, read_only=site.read_only)
+    return status_view(readiness.words, facts, state=readiness.state, job=view, read_only=site.read_only)
 
 
 def _help_text() -> str:

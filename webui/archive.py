@@ -14,8 +14,10 @@ from visxp_search.store import Store
 log = logging.getLogger(__name__)
 
 LOADING, READY, BROKEN = "loading", "ready", "broken"
-FACTS_SECONDS = 20.0
-"""Age up to which counts are shown again; counting goes through the whole ledger."""
+FACTS_SECONDS = 2.0
+"""Age up to which counts are shown again where counting is quick."""
+FACTS_SHARE = 0.05
+"""Share of the time spent on counting at most; it goes through the whole ledger."""
 
 
 MOVED = "The folder of the index is gone; this page still shows what it had. Start visxp ui anew."
@@ -48,7 +50,8 @@ class Archive:
         self._index: Index | None = None
         self._readiness = Readiness(LOADING, "The encoders are loading; searching by a file takes a few more seconds.")
         self._done = threading.Event()
-        self._facts: tuple[float, IndexFacts] | None = None
+        self._facts: IndexFacts | None = None
+        self._facts_until = 0.0
         self._opened = None if store is None else identity_of(store.location)
 
     def start(self) -> None:
@@ -110,13 +113,15 @@ class Archive:
         return self._index
 
     def facts(self, *, fresh: bool = False) -> IndexFacts | None:
-        """What the index holds, a few seconds old at most unless `fresh`; None before there is one."""
+        """What the index holds, as old as counting it takes long unless `fresh`; None before there is one."""
         if self._store is None:
             return None
-        now = time.monotonic()
-        if fresh or self._facts is None or now - self._facts[0] > FACTS_SECONDS:
-            self._facts = (now, collect_facts(self._store))
-        return self._facts[1]
+        begun = time.monotonic()
+        if fresh or self._facts is None or begun > self._facts_until:
+            self._facts = collect_facts(self._store)
+            now = time.monotonic()
+            self._facts_until = now + max(FACTS_SECONDS, (now - begun) / FACTS_SHARE)
+        return self._facts
 
     def close(self) -> None:
         """Let go of the index."""

@@ -193,10 +193,11 @@ class Answers:
 
     def collect(
         self, found: Found | None, kept: Any, watching: watching.Watched | None, event: gr.EventData
-    ) -> tuple[Any, str, str]:
+    ) -> tuple[Any, Any, str]:
         """Put a moment into the basket, or take it out again."""
         basket = baskets.toggle(read_basket(kept), Collected(*read_target(event.value)))
-        return keep_basket(basket), results_view(found, basket), self._watch_html(watching, basket)
+        results = gr.skip() if found is None else results_view(found, basket)
+        return keep_basket(basket), results, self._watch_html(watching, basket)
 
     def listed(self, found: Found, kept: Any) -> tuple[Any, ...]:
         """The values of `listing`."""

@@ -13,7 +13,7 @@ from webui import asking, finding, videos, watching
 from webui.asking import CLIP, INDEXED, SOUND, STILL, Form
 from webui.narrow import Narrow
 from webui.parts import ACTS, QUICK, Site, hand_on, worded
-from webui.views import results_view
+from webui.views import start_view
 from webui.views_watch import picker_view
 from webui.wording import FLAG_WORDS
 
@@ -22,6 +22,9 @@ QUERY = ("kind", "clip", "sound", "still", "video", "start", "end", "cross")
 OPTIONS = ("by", "audio_weight", "mode", "top", "per_video", "grouped", "weak")
 SEVERAL = ("videos", "nodes", "flags", "not_flags")
 PLACES = ("files", "videos", "nodes", "flags", "not_flags", "after", "before", "shortest", "longest")
+
+N_STARTS = 8
+"""Moments of the archive that are shown before anything was asked."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def build_find(site: Site) -> FindParts:
             with gr.Accordion("Where to look", open=False, elem_id="vx-where") as filters:
                 places = _build_places()
         with gr.Column(scale=5, min_width=420):
-            results = gr.HTML(results_view(None, ()), js_on_load=ACTS, elem_id="vx-results")
+            results = gr.HTML("", js_on_load=ACTS, elem_id="vx-results")
             with gr.Row(elem_id="vx-paging"):
                 earlier = gr.Button("Previous", visible=False, size="sm")
                 pager = gr.HTML("")
@@ -155,6 +158,13 @@ def build_find(site: Site) -> FindParts:
     options = [by, weight, mode, top, per_video, grouped, weak, *places.values()]
     form = [kind, clip, sound, still, video, start, end, cross, *options]
     return FindParts(form, options, places, button, search, progress, results, pager, earlier, later, filters)
+
+
+def start_html(site: Site) -> str:
+    """What the results are before anything was asked."""
+    if site.archive.facts() is None:
+        return start_view((), read_only=site.read_only)
+    return start_view(videos.spread_videos(site.archive.store, count=N_STARTS), read_only=site.read_only)
 
 
 def _build_places() -> dict[str, Any]:

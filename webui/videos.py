@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from visxp_search.errors import UsageError
-from visxp_search.store import Store, VideoRecord
+from visxp_search.store import DONE, Store, VideoRecord
 from webui.adding import Adder
 from webui.archive import Archive
 from webui.wording import printable
@@ -26,6 +26,12 @@ def video_choices(store: Store, *, limit: int = 2000) -> list[tuple[str, str]]:
         (f"{name} ({record.video_id[:6]})" if taken[name] > 1 else name, record.video_id)
         for name, record in zip(names, records, strict=True)
     ]
+
+
+def spread_videos(store: Store, *, count: int) -> list[VideoRecord]:
+    """Some complete videos, from all over the list of their names."""
+    done = list_videos(store, status=DONE)
+    return [done[number * len(done) // count] for number in range(count)] if len(done) > count else done
 
 
 def name_of(store: Store, video_id: str) -> str:

@@ -7,9 +7,12 @@ from urllib.parse import quote
 
 from visxp_search.clips import format_time
 from visxp_search.search import Moment
+from visxp_search.store import VideoRecord
+from webui.adding import JobView
 from webui.basket import Collected, contains
 from webui.finding import PAGE_SIZE, Found
 from webui.searching import Search
+from webui.videos import display_name
 
 SEARCH_WORDS = {
     "wait": "Waiting for its turn",
@@ -32,14 +35,40 @@ def span_text(start: float, end: float) -> str:
     return f"{format_time(start)} \N{EN DASH} {format_time(end)}"
 
 
-def results_view(found: Found | None, basket: Sequence[Collected]) -> str:
-    """The cards of one page of results."""
-    if found is None:
-        return empty(
-            "Find moments like yours",
-            "Give a clip, a sound, a picture or a span of the archive on the left and press <b>Find moments</b>. "
-            "Every second of every video is compared with it, by picture and by sound.",
+def start_view(videos: Sequence[VideoRecord], *, read_only: bool = False) -> str:
+    """What is shown before anything was asked: what to do, and something of the archive to begin with.
+
+    Args:
+        videos: some to show; none if nothing is indexed.
+        read_only: nothing can be added in the page.
+    """
+    told = empty(
+        "Find moments like yours",
+        "Give a clip, a sound, a picture or a span of the archive on the left and press <b>Find moments</b>. "
+        "Every second of every video is compared with it, by picture and by sound.",
+    )
+    if not videos:
+        where = "with <code>visxp index add FOLDER</code>" if read_only else "under <b>Manage</b>"
+        return empty("Nothing is indexed yet", f"Add a folder of videos {where}; then moments can be found here.")
+    tiles = []
+    for record in videos:
+        middle, name = max(0, record.seconds_expected // 2), escape(display_name(record))
+        span = f"{max(0, middle - 2)}-{max(1, min(record.seconds_expected, middle + 3))}"
+        tiles.append(
+            f'<button class="vx-example" data-act="play" data-value="{escape(record.video_id)}@{span}" '
+            f'title="Play {name}"><img src="/media/still/{quote(record.video_id)}/{middle}.jpg" width="320" '
+            f'height="180" loading="lazy" alt=""><span>{name}</span></button>'
         )
+    return (
+        f'{told}<h3 class="vx-begin">Or begin with something of the archive: play it, then <i>More like this</i></h3>'
+        f'<div class="vx-tiles">{"".join(tiles)}</div>'
+    )
+
+
+def results_view(found: Found | None, basket: Sequence[Collected]) -> str:
+    """The cards of one page of results; nothing before anything was asked."""
+    if found is None:
+        return ""
     asked = _asked(found)
     if not found.moments:
         return asked + empty("Nothing found", _why_nothing(found))
@@ -80,8 +109,8 @@ def pager_text(found: Found | None) -> str:
     return f'<div class="vx-pager">{first + 1} to {last} of {len(found.moments)} moments</div>'
 
 
-def status_view(words: str, facts: Any, *, state: str, busy: str = "", read_only: bool = False) -> str:
-    """The line at the top: what is indexed, how completely, and whether the encoders are there."""
+def status_view(words: str, facts: Any, *, state: str, job: JobView | None = None, read_only: bool = False) -> str:
+    """The line at the top: what is indexed, how completely, what is being added, whether the encoders are there."""
     if facts is None:
         counts = "a new index is being made"
     else:
@@ -94,8 +123,9 @@ def status_view(words: str, facts: Any, *, state: str, busy: str = "", read_only
         )
         counts = f"indexed {unit} in {n_videos:,} videos"
     notes = [f'<span class="vx-count">{escape(counts)}</span>']
-    if busy:
-        notes.append(f'<span class="vx-busy">adding {escape(busy)}</span>')
+    if job is not None and job.running:
+        extent = f", {job.n_finished} of {job.n_files} files" if job.n_files else ""
+        notes.append(f'<span class="vx-busy">adding {escape(job.running)}{extent}</span>')
     if words:
         notes.append(f'<span class="vx-state vx-{state}" role="status">{escape(words)}</span>')
     if read_only:
@@ -201,6 +231,15 @@ def _card(found: Found, number: int, moment: Moment, *, in_basket: bool) -> str:
         f"{button('collect', collected, 'In basket' if in_basket else 'Basket', pressed=in_basket, title='(b)')}"
         f"</div></div></article>"
     )
+
+
+def chance_words(chance: float) -> str:
+    """How often an archive like this one would answer as well by chance, in words."""
+    if chance < 1e-6:
+        return "practically never by chance"
+    if chance < 0.01:
+        return f"by chance once in {float(f'{1 / chance:.1g}'):,.0f} searches"
+    return f"{chance:.2g} as good expected by chance"
 
 
 def meaning(moment: Moment) -> str:

@@ -13,7 +13,7 @@ from webui.basket import Collected, contains
 from webui.clusters import Run
 from webui.media import playable_type, proxy_start
 from webui.plots import curve_paths
-from webui.views import bar, button, collect_value, score_line, span_text
+from webui.views import bar, button, chance_words, collect_value, score_line, span_text
 from webui.watching import Watched
 
 CURVES = (("visual", "Picture"), ("joint", "Picture with this sound"), ("audio", "Sound"))
@@ -42,7 +42,8 @@ def watch_view(
     in_basket = contains(basket, record.video_id, watched.start, watched.end)
     heading = (
         f'<div class="vx-watch-head"><div><h2>{escape(watched.name)}</h2>'
-        f'<span class="vx-time">{span_text(watched.start, watched.end)}</span></div>'
+        f'<span class="vx-time">{span_text(watched.start, watched.end)}</span> '
+        f'<span class="vx-hint">of {escape(_file_facts(record))}</span></div>'
         f'<button class="vx-quiet" data-act="close" aria-label="Close the player" title="Close (Esc)">Close</button>'
         f"</div>"
     )
@@ -125,22 +126,24 @@ def picker_view(watched: Watched | None, start: float, end: float) -> str:
 
 
 def _facts(watched: Watched) -> str:
-    record, moment = watched.record, watched.moment
+    moment = watched.moment
     rows = []
     if moment is not None:
         rows.append(score_line(moment) + bar("Picture", moment.visual) + bar("Sound", moment.audio))
-        if moment.chance is not None:
-            rows.append(f'<p class="vx-hint">expected by chance in this archive: {moment.chance:.2g}</p>')
-        if moment.remark:
-            rows.append(f'<p class="vx-hint">{escape(moment.remark)}</p>')
+        remarks = [] if moment.chance is None else [chance_words(moment.chance)]
+        remarks += [f"answers {100 * moment.coverage:.0f} % of the query"] if moment.coverage < 0.999 else []
+        remarks += [moment.remark] if moment.remark else []
+        if remarks:
+            rows.append(f'<p class="vx-hint">{escape(" · ".join(remarks))}</p>')
+    return "".join(rows)
+
+
+def _file_facts(record: VideoRecord) -> str:
+    """Length, size and codecs of a file."""
     facts = record.facts
     size = f"{facts.get('width')} x {facts.get('height')}" if facts.get("width") else ""
     codecs = ", ".join(str(facts[key]) for key in ("video_codec", "audio_codec") if facts.get(key))
-    described = " · ".join(text for text in (format_time(record.duration_seconds), size, codecs) if text)
-    rows.append(f'<p class="vx-hint">{escape(described)}</p>')
-    if moment is not None and moment.coverage < 0.999:
-        rows.append(f'<p class="vx-hint">answers {100 * moment.coverage:.0f} % of the query</p>')
-    return "".join(rows)
+    return " · ".join(text for text in (format_time(record.duration_seconds), size, codecs) if text)
 
 
 def _timeline(watched: Watched) -> str:

@@ -42,7 +42,7 @@ PLAYED = """() => {
       else player.requestVideoFrameCallback(look);
     };
     player.requestVideoFrameCallback(look);
-  }, { capture: true, once: true });
+  }, { capture: true });
 }"""
 """Times a click until a frame of the moment's second is shown, in the page itself."""
 
