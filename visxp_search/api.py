@@ -13,7 +13,7 @@ The command line and the page are thin layers over this file.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,7 +86,8 @@ def open_index(
 
     Raises:
         CheckpointError: If the model cannot be loaded.
-        CollectionError: If the index cannot be opened, is in use, or belongs to another checkpoint.
+        CollectionError: If the index cannot be opened, is in use, or belongs to another checkpoint; without a model
+            and a device both are found out when `Index.embedder` is first needed.
     """
     if create:
         embedder = load_embedder(model, device=device)
@@ -97,12 +98,16 @@ def open_index(
         info = store.info
         if model is None and info.checkpoint.startswith(IMPORTED_PREFIX):
             return Index(store, ImportedFeatures(info.checkpoint, info.dims))
-        embedder = load_embedder(model, device=device)
-        check_info(info, wanted_checkpoint=embedder.checkpoint_id, location=store.location)
+
+        def load() -> Embedder:
+            embedder = load_embedder(model, device=device)
+            check_info(info, wanted_checkpoint=embedder.checkpoint_id, location=store.location)
+            return embedder
+
+        return Index(store, load if model is None and device is None else load())
     except BaseException:
         store.close()
         raise
-    return Index(store, embedder)
 
 
 def estimate_add(
@@ -226,11 +231,26 @@ def _make_then_open(location: str | Path, embedder: Embedder, server: ServerSett
 
 
 class Index:
-    """An open index with the embedder that made it; a context manager."""
+    """An open index with the embedder that made it; a context manager.
 
-    def __init__(self, store: Store, embedder: Embedder) -> None:
+    Args:
+        store: the index.
+        embedder: its embedder, or what loads it when it is first needed: moments of the index are found without.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder | Callable[[], Embedder]) -> None:
         self.store = store
-        self.embedder = embedder
+        self._embedder = embedder
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder.
+
+        Raises:
+            CheckpointError: If it cannot be loaded.
+            CollectionError: If the index belongs to another checkpoint.
+        """
+        return self._embedder if isinstance(self._embedder, Embedder) else self._embedder()
 
     def __enter__(self) -> Self:
         return self

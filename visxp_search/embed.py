@@ -100,6 +100,7 @@ class PseudoLabels:
         return {**known, "confidence": round(float(self.confidence[row, 0]), 4)} if "cluster" in known else known
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """What an encoder plugin gives back.
 
