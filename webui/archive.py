@@ -49,6 +49,7 @@ class Archive:
         self._load = load
         self._index: Index | None = None
         self._readiness = Readiness(LOADING, "The encoders are loading; searching by a file takes a few more seconds.")
+        self._is_started = False
         self._done = threading.Event()
         self._facts: IndexFacts | None = None
         self._facts_until = 0.0
@@ -56,6 +57,7 @@ class Archive:
 
     def start(self) -> None:
         """Load in the background."""
+        self._is_started = True
         threading.Thread(target=self._run, name="load encoders", daemon=True).start()
 
     def _run(self) -> None:
@@ -125,7 +127,8 @@ class Archive:
 
     def close(self) -> None:
         """Let go of the index."""
-        self._done.wait(60)
+        if self._is_started:
+            self._done.wait(60)
         if self._store is not None:
             self._store.close()
 

@@ -1,5 +1,6 @@
 """The server: the page, its media and the guard in one ASGI application, run by uvicorn on one address."""
 
+import asyncio
 import logging
 import os
 import shutil
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_UPLOAD_BYTES = 500_000_000
 CACHE_BYTES = 2_000_000_000
+LOAD_AFTER_SECONDS = 2.0
+"""After this the encoders of an index that exists are loaded: a page that is opened at once is there by then."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,11 @@ def serve(
         )
 
         class Server(uvicorn.Server):
-            """Begins to load the encoders once the page can be opened, since both want the processor."""
+            """Begins to load the encoders once the page was opened, since both want the processor."""
 
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
-                archive.start()
+                asyncio.get_running_loop().call_later(0 if store is None else LOAD_AFTER_SECONDS, archive.start)
                 on_start(f"http://{'localhost' if address.host in ('0.0.0.0', '::') else address.host}:{port}/")
 
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
