@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -56,17 +57,9 @@ NTSC = Fraction(30000, 1001)
 REAL_X264 = {"preset": "veryfast"}
 
 
-def read(
-    path: Path,
-    *,
-    method: str = "two_pass",
-    start: int = 0,
-    stop: int | None = None,
-    per_second: int = 1,
-    threads: int = 1,
-) -> list[Clip]:
-    """All clips of a file."""
-    return list(open_clips(path, method=method, start=start, stop=stop, per_second=per_second, threads=threads))
+def read(path: Path, **options: Any) -> list[Clip]:
+    """All clips of a file; the options are those of `open_clips`."""
+    return list(open_clips(path, **options))
 
 
 def open_clips(
