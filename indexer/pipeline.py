@@ -26,7 +26,7 @@ from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path
 from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import Clustering, label_points, read_clustering
-from visxp_search.embed import Embedder, SelfLabelled, Threaded
+from visxp_search.embed import Embedder, SelfLabelled, Threaded, begin_loading
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
 
@@ -272,6 +272,8 @@ class _ProcessPool:
         threads = workers // max(1, n_processes)  # fewer files than workers: several decode one file
         self._workers = [_Worker(limits, threads=threads) for _ in range(n_processes)]
         self._embedder = embedder
+        if n_files:
+            begin_loading(embedder)
 
     def has_room(self) -> bool:
         return any(worker.file is None for worker in self._workers)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visxp_search.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
+from visxp_search.checkpoint import load_checkpoint, save_checkpoint
+from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.clips import Clip, make_clip
 from visxp_search.embed import load_embedder
 from visxp_search.errors import CheckpointError

@@ -29,9 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store_server": {"store", "store_collection", "store_retries", "errors"},
     "store_retries": set(),
     "store_admin": {"store", "store_collection", "store_server", "errors"},
-    "checkpoint": {"encoders", "heads", "spectrogram", "errors"},
-    "embed": {"clips", "errors", "l3net"},
-    "l3net": {"embed", "checkpoint", "clips", "encoders", "errors"},
+    "checkpoint_config": {"errors"},
+    "checkpoint": {"checkpoint_config", "encoders", "heads", "spectrogram", "errors"},
+    "embed": {"clips", "errors", "l3net", "l3net_deferred"},
+    "l3net": {"embed", "checkpoint", "checkpoint_config", "clips", "encoders", "errors"},
+    "l3net_deferred": {"embed", "checkpoint_config", "clips", "l3net"},
 }
 """Modules of visxp_search whose imports from visxp_search are listed in full; `decode*` are checked apart."""
 

@@ -13,7 +13,7 @@ The command line and the page are thin layers over this file.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,9 +85,8 @@ def open_index(
         server: how it is spoken to and made if it lies on a server; None: as the environment says.
 
     Raises:
-        CheckpointError: If the model cannot be loaded.
-        CollectionError: If the index cannot be opened, is in use, or belongs to another checkpoint; without a model
-            and a device both are found out when `Index.embedder` is first needed.
+        CheckpointError: If there is no such model; if its weights are damaged, whatever first needs them says so.
+        CollectionError: If the index cannot be opened, is in use, or belongs to another checkpoint.
     """
     if create:
         embedder = load_embedder(model, device=device)
@@ -98,13 +97,9 @@ def open_index(
         info = store.info
         if model is None and info.checkpoint.startswith(IMPORTED_PREFIX):
             return Index(store, ImportedFeatures(info.checkpoint, info.dims))
-
-        def load() -> Embedder:
-            embedder = load_embedder(model, device=device)
-            check_info(info, wanted_checkpoint=embedder.checkpoint_id, location=store.location)
-            return embedder
-
-        return Index(store, load if model is None and device is None else load())
+        embedder = load_embedder(model, device=device)
+        check_info(info, wanted_checkpoint=embedder.checkpoint_id, location=store.location)
+        return Index(store, embedder)
     except BaseException:
         store.close()
         raise
@@ -235,22 +230,12 @@ class Index:
 
     Args:
         store: the index.
-        embedder: its embedder, or what loads it when it is first needed: moments of the index are found without.
+        embedder: its embedder.
     """
 
-    def __init__(self, store: Store, embedder: Embedder | Callable[[], Embedder]) -> None:
+    def __init__(self, store: Store, embedder: Embedder) -> None:
         self.store = store
-        self._embedder = embedder
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The embedder.
-
-        Raises:
-            CheckpointError: If it cannot be loaded.
-            CollectionError: If the index belongs to another checkpoint.
-        """
-        return self._embedder if isinstance(self._embedder, Embedder) else self._embedder()
+        self.embedder = embedder
 
     def __enter__(self) -> Self:
         return self

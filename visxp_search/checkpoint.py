@@ -9,7 +9,6 @@ configuration that decides what the embeddings are; a collection stores it, and 
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,13 +21,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from visxp_search.checkpoint_config import FORMAT_VERSION, WEIGHTS, checkpoint_id, read_config
 from visxp_search.encoders import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
 from visxp_search.errors import CheckpointError
 from visxp_search.heads import ClusteringNetwork, FusionNetwork, HeadsConfig, JointHead, RepresentationNetwork
 from visxp_search.spectrogram import LogMel, SpectrogramConfig
-
-FORMAT_VERSION = 1
-DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoint_default"
 
 
 @dataclass(frozen=True)
@@ -112,10 +109,10 @@ def save_checkpoint(path: Path, networks: Networks, *, provenance: Mapping[str, 
         "architecture": _architecture_to_json(networks.architecture),
         "provenance": dict(provenance),
     }
-    _replace(path / "model.safetensors", safetensors.torch.save(weights))
+    _replace(path / WEIGHTS, safetensors.torch.save(weights))
     _replace(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     _replace(path / "README.md", card.encode())
-    return _checkpoint_id(path / "model.safetensors", config["architecture"])
+    return checkpoint_id(path, config["architecture"])
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -124,16 +121,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If the folder or a file is missing, damaged, or of another format version.
     """
-    config = _read_config(path)
-    weights_path = path / "model.safetensors"
+    config = read_config(path)
     try:
         architecture = _architecture_from_json(config["architecture"])
         networks = Networks(architecture)
-        weights: dict[str, Tensor] = safetensors.torch.load_file(weights_path)
+        weights: dict[str, Tensor] = safetensors.torch.load_file(path / WEIGHTS)
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"checkpoint {path}: config.json does not fit this version ({exc})") from exc
     except (OSError, safetensors.SafetensorError) as exc:
-        raise CheckpointError(f"checkpoint {path}: cannot read model.safetensors ({exc})") from exc
+        raise CheckpointError(f"checkpoint {path}: cannot read {WEIGHTS} ({exc})") from exc
     wanted = {name for name in networks.state_dict() if not name.endswith("num_batches_tracked")}
     if set(weights) != wanted:
         different = sorted(set(weights) ^ wanted)
@@ -146,31 +142,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path}: weights do not fit config.json ({exc})") from exc
     networks.eval().requires_grad_(False)
     return Checkpoint(
-        checkpoint_id=_checkpoint_id(weights_path, config["architecture"]),
+        checkpoint_id=checkpoint_id(path, config["architecture"]),
         networks=networks,
-        provenance=config.get("provenance", {}),
+        provenance=config["provenance"],
         path=path,
     )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise CheckpointError(
-            f"checkpoint {path} is not a folder; pass a folder with config.json and model.safetensors"
-        )
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except FileNotFoundError as exc:
-        raise CheckpointError(f"checkpoint {path} has no config.json; is it a checkpoint folder?") from exc
-    except (OSError, ValueError) as exc:
-        raise CheckpointError(f"checkpoint {path}: cannot read config.json ({exc})") from exc
-    version = config.get("format_version") if isinstance(config, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"checkpoint {path} has format version {version}, this program reads {FORMAT_VERSION}; "
-            f"use the visxp release that made it or train it anew"
-        )
-    return dict(config)
 
 
 def _architecture_to_json(architecture: Architecture) -> dict[str, Any]:
@@ -186,13 +162,6 @@ def _architecture_from_json(values: Mapping[str, Any]) -> Architecture:
         joint=values["joint"],
         heads=HeadsConfig(**values["heads"]) if "heads" in values else None,
     )
-
-
-def _checkpoint_id(weights: Path, architecture: Any) -> str:
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    digest.update(json.dumps(architecture, sort_keys=True).encode())
-    return digest.hexdigest()[:12]
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from tempfile import gettempdir
 from visxp_search import __version__
 from visxp_search.clips import format_bytes
 from visxp_search.decode import find_missing_decoders
-from visxp_search.embed import Embedder, load_embedder
+from visxp_search.embed import Embedder, load_embedder, load_now
 from visxp_search.errors import CheckpointError, CollectionError, MissingIndexError
 from visxp_search.facts import IndexFacts, collect_facts
 from visxp_search.store import DONE, FAILED, PENDING, is_url, open_store
@@ -51,6 +51,7 @@ def examine(index: str, *, model: str | None = None, device: str | None = None) 
     embedder = None
     try:
         embedder = load_embedder(model, device=device)
+        load_now(embedder)
         lengths = ", ".join(f"{name} {spec.length}" for name, spec in embedder.specs.items())
         checked = Check("model", GOOD, f"{embedder.checkpoint_id} ({lengths})")
     except CheckpointError as exc:

@@ -129,6 +129,14 @@ class SelfLabelled(Protocol):
 
 
 @runtime_checkable
+class Deferred(Protocol):
+    """What an embedder can do besides, if its networks are loaded only when they are first needed."""
+
+    def begin_loading(self) -> None:
+        """Load them in the background; what goes wrong is told to whoever needs them first."""
+
+
+@runtime_checkable
 class Threaded(Protocol):
     """What an embedder can do besides, if it computes in threads of this process."""
 
@@ -184,8 +192,28 @@ class ImportedFeatures:
         )
 
 
+def begin_loading(embedder: Embedder) -> None:
+    """Let an embedder that can do so load its networks while other things are done."""
+    if isinstance(embedder, Deferred):
+        embedder.begin_loading()
+
+
+def load_now(embedder: Embedder) -> None:
+    """Embed a second of nothing: afterwards the networks are there, and are known to work.
+
+    Raises:
+        CheckpointError: If they cannot be loaded.
+    """
+    frame = np.zeros((3, embedder.frame_size, embedder.frame_size), dtype=np.uint8)
+    embedder.embed([Clip(0, frame, np.zeros(embedder.sample_rate_hz, dtype=np.float32))])
+
+
 def load_l3net(path: Path | None = None, device: str | None = None) -> Embedder:
     """Our own encoders, as a plugin: the shipped checkpoint, or the one at `path`."""
-    from visxp_search.l3net import L3NetEmbedder
+    if device is None:
+        from visxp_search.l3net_deferred import DeferredL3Net
+
+        return DeferredL3Net(path)
+    from visxp_search.l3net import L3NetEmbedder  # whether the device can be used is said at once
 
     return L3NetEmbedder(path, device=device)

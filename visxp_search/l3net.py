@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visxp_search.checkpoint import DEFAULT_CHECKPOINT, available_device, load_checkpoint
+from visxp_search.checkpoint import available_device, load_checkpoint
+from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.clips import Clip, stack_frames, stack_waveforms
 from visxp_search.embed import Embeddings, FloatArray, PseudoLabels, VectorSpec
 from visxp_search.encoders import fold_norms
@@ -22,13 +23,12 @@ recurrent layer is the one that gains by larger parts."""
 
 
 class L3NetEmbedder:
-    """The default plugin; see `visxp_search.embed.Embedder` for what its attributes mean."""
+    """See `visxp_search.embed.Embedder` for what its attributes mean."""
 
     def __init__(self, path: Path | None = None, *, device: str | None = None) -> None:
         checkpoint = load_checkpoint(path or DEFAULT_CHECKPOINT)
         architecture = checkpoint.networks.architecture
         self.checkpoint_id = checkpoint.checkpoint_id
-        self.provenance = checkpoint.provenance
         self.specs: Mapping[str, VectorSpec] = {
             "visual": VectorSpec(architecture.visual.embedding, ("visual",)),
             "audio": VectorSpec(architecture.audio.embedding, ("audio",)),

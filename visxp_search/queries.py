@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, Clip, make_clip
 from visxp_search.decode import decode_clips, decode_image, probe
-from visxp_search.embed import Embedder, Embeddings
+from visxp_search.embed import Embedder, Embeddings, begin_loading
 from visxp_search.errors import UsageError
 from visxp_search.store import SecondPoint, Store
 
@@ -175,6 +175,7 @@ def frame_query(path: Path, embedder: Embedder) -> Query:
     Raises:
         DecodeError: If the file is not a picture that can be read.
     """
+    begin_loading(embedder)
     frame = decode_image(path, frame_size=embedder.frame_size)
     clips = [make_clip(0, frame=frame, waveform=None)]
     vectors = {"visual": embedder.embed(clips).visual}
@@ -254,6 +255,7 @@ def read_clips(
     """
     if end is not None and end <= start:
         raise UsageError(f"--end {end} is not after --start {start}")
+    begin_loading(embedder)
     most = MAX_QUERY_SECONDS * per_second
     reader = iterate_clips(path, embedder, start=start, end=end, per_second=per_second, progress=progress)
     clips = list(islice(reader, most + 1))

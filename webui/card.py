@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
+
 REPORT = "report.html"
 
 
@@ -25,8 +27,6 @@ def read_card(model: str | None) -> Card | None:
     Args:
         model: as for `visxp ui --model`; None for the shipped checkpoint.
     """
-    from visxp_search.checkpoint import DEFAULT_CHECKPOINT  # loads torch, so when it is asked for
-
     folder = DEFAULT_CHECKPOINT if model is None else Path(model)
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")

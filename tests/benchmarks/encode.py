@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.race import Row, race, row, rows_of
-from visxp_search.checkpoint import DEFAULT_CHECKPOINT, Networks, load_checkpoint
+from visxp_search.checkpoint import Networks, load_checkpoint
+from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.clips import Clip, make_clip, stack_frames, stack_waveforms
 from visxp_search.encoders import fold_norms
 from visxp_search.l3net import L3NetEmbedder

@@ -13,7 +13,8 @@ import torch
 from moviepy import VideoFileClip
 from PIL import Image
 
-from visxp_search.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+from visxp_search.checkpoint import load_checkpoint
+from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 
 RATE, N_FFT, HOP, N_MELS, N_STEPS = 24_000, 1024, 240, 64, 100
 

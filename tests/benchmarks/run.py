@@ -157,7 +157,7 @@ def describe_machine() -> dict[str, Any]:
     """What the numbers depend on."""
     import torch
 
-    from visxp_search.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+    from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT, read_facts
 
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
@@ -168,7 +168,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "checkpoint": load_checkpoint(DEFAULT_CHECKPOINT).checkpoint_id,
+        "checkpoint": read_facts(DEFAULT_CHECKPOINT).checkpoint_id,
     }
 
 

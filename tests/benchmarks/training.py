@@ -22,7 +22,8 @@ from training.distributed import Workers
 from training.pairs import Pairs
 from training.selflabel import train_selflabel
 from training.warmstart import build_encoder, train_warmstart
-from visxp_search.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+from visxp_search.checkpoint import load_checkpoint
+from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.spectrogram import LogMel
 
 N_EXAMPLES = 640

@@ -92,7 +92,7 @@ def _open(
 ) -> "tuple[Store | None, Loader]":
     """An existing index is opened at once, so that a lock or damage is said here; the encoders follow in `load`."""
     from visxp_search.api import Index, open_index
-    from visxp_search.embed import load_embedder
+    from visxp_search.embed import load_embedder, load_now
     from visxp_search.errors import MissingIndexError
     from visxp_search.store import check_info, open_store
 
@@ -101,11 +101,22 @@ def _open(
     except MissingIndexError:
         if read_only:
             raise
-        return None, lambda: open_index(location, model=model, device=device, create=True, server=server)
+
+        def make() -> Index:
+            index = open_index(location, model=model, device=device, create=True, server=server)
+            try:
+                load_now(index.embedder)
+            except BaseException:
+                index.close()
+                raise
+            return index
+
+        return None, make
 
     def load() -> Index:
         embedder = load_embedder(model, device=device)
         check_info(store.info, wanted_checkpoint=embedder.checkpoint_id, location=location)
+        load_now(embedder)
         return Index(store, embedder)
 
     return store, load
