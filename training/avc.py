@@ -98,8 +98,7 @@ def train_avc(
 
     def plan(epoch: int) -> Rows:
         return plan_epoch(
-            rows,
-            pairs.files[rows],
+            pairs,
             batch_size=config.batch_size,
             batches_per_step=config.batches_per_step,
             seed=seed,
