@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from visxp_search.clusters import hard_assignment, soft_assignment
 from visxp_search.store import SecondPoint
 
 FloatArray = npt.NDArray[np.float32]
@@ -57,6 +55,10 @@ class ClusterModel:
         Args:
             features: (B, F) of `features`.
         """
+        import torch  # takes a second: an index without clusters is read and written without it
+
+        from visxp_search.clusters import hard_assignment, soft_assignment
+
         scores = torch.from_numpy(features) @ torch.from_numpy(self.prototypes).T  # (B, R)
         offsets = torch.from_numpy(self.offsets)
         rows = hard_assignment(scores, offsets=offsets).numpy()
