@@ -16,6 +16,7 @@ from visxp_search.api import Index
 from visxp_search.errors import UsageError
 from visxp_search.store import Store
 from webui.guard import AsgiApp, Guard, Login, own_names
+from webui.starting import quick_import
 
 if TYPE_CHECKING:
     from webui.parts import Site
@@ -86,20 +87,21 @@ def serve(
         UsageError: If the address cannot be listened on.
     """
     with upload_folder() as uploads:
-        import uvicorn
+        with quick_import():
+            import uvicorn
 
-        from webui.adding import Adder, Roots
-        from webui.archive import Archive
-        from webui.asking import Uploads
-        from webui.parts import Site
+            from webui.adding import Adder, Roots
+            from webui.archive import Archive
+            from webui.asking import Uploads
+            from webui.parts import Site
 
-        archive = Archive(store, load)
-        adder = Adder(archive, workers=workers)
-        limits = Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES)
-        site = Site(archive, adder, Roots(roots), limits, read_only=read_only, model=model)
-        bound = listen(address.host, address.port)
-        port = bound.getsockname()[1]
-        app = make_asgi(site, address=address, cache_folder=cache_folder)
+            archive = Archive(store, load)
+            adder = Adder(archive, workers=workers)
+            limits = Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES)
+            site = Site(archive, adder, Roots(roots), limits, read_only=read_only, model=model)
+            bound = listen(address.host, address.port)
+            port = bound.getsockname()[1]
+            app = make_asgi(site, address=address, cache_folder=cache_folder)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
         )
