@@ -442,6 +442,23 @@ def test_what_answers_does_not_import_the_page_or_the_encoders() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_gradio_is_imported_without_writing_stubs(tmp_path: Path) -> None:
+    """A component that is made within `quick_import` works and gets no `.pyi` beside it; nothing else is changed."""
+    (tmp_path / "mine.py").write_text(
+        "import gradio as gr\nclass Mine(gr.HTML):\n    EVENTS = ['click']\nassert callable(Mine().click)\n"
+    )
+    script = (
+        "import gc, sys; from webui.starting import OWNER, WRITER, quick_import; before = list(sys.meta_path)\n"
+        "with quick_import(): import mine\n"
+        "assert gc.isenabled() and sys.meta_path == before\n"
+        "assert hasattr(sys.modules[OWNER], WRITER), 'this Gradio writes no stubs: drop webui/starting.py'"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths, "GRADIO_ANALYTICS_ENABLED": "False"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    assert not list(tmp_path.glob("*.pyi"))
+
+
 def upload_as_gradio_does(uploads: Uploads, path: Path) -> Path:
     """Where an uploaded file lies: in a folder named by a hash."""
     folder = uploads.folder / hashlib.sha256(path.read_bytes()).hexdigest()

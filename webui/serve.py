@@ -172,10 +172,19 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
 
 @contextmanager
 def upload_folder() -> Iterator[Path]:
-    """A folder of its own for uploads, which Gradio is told of before it is imported; deleted at the end."""
+    """A folder of its own for uploads, deleted at the end, in an environment that Gradio reads as it is imported.
+
+    Gradio asks for matplotlib's backend at each event where there is a matplotlib; the name of one spares loading it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="visxp-ui-"))
-    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE")}
-    os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    wanted = {
+        "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "agg",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
     try:
         yield folder
     finally:
