@@ -84,7 +84,14 @@ def build_manage(site: Site) -> ManageParts:
     def filtered(wanted: str, status: str) -> tuple[int, str]:
         return turn(-(10**6), wanted, status, 0)
 
-    gr.on([text.input, only.change], worded(filtered), [text, only], [page, table], **QUICK)
+    gr.on(
+        [text.input, only.change],
+        worded(filtered),
+        [text, only],
+        [page, table],
+        trigger_mode="always_last",  # else what is typed while a list is on its way is lost
+        **QUICK,
+    )
     earlier.click(worded(functools.partial(turn, -1)), [text, only, page], [page, table], **QUICK)
     later.click(worded(functools.partial(turn, 1)), [text, only, page], [page, table], **QUICK)
     if cancel is None:

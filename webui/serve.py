@@ -146,9 +146,12 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
         passing=FileCache(site.uploads.folder / "shown", max_bytes=CACHE_BYTES // 10),
     )
     app.router.routes.extend(media_routes(media, site.exports, card=lambda: read_card(site.model)))
+    blocks = build_app(site)
+    # Gradio lets what was not launched by itself take any file of the server for an upload.
+    blocks.has_launched = True
     gr.mount_gradio_app(
         app,
-        build_app(site),
+        blocks,
         path="/",
         server_name=address.host,
         footer_links=["api"],

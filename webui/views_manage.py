@@ -31,7 +31,7 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
     for number, collected in enumerate(basket):
         name = names.get(collected.video_id, "no longer in the index")
         second = int((collected.start + collected.end) / 2)
-        score = "" if collected.score is None else f"{collected.score:.2f}"
+        score = "" if collected.score is None else f"score {collected.score:.2f}"
         rows.append(
             f'<li class="vx-row"><b class="vx-number">{number + 1}</b>'
             f'<button class="vx-example" data-act="play" '
@@ -48,7 +48,9 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
             f"{_arrow('down', number, '↓', useful=number + 1 < len(basket))}"
             f'<button class="vx-small" data-act="out" data-value="{number}">Remove</button></div></li>'
         )
-    return f'<ol class="vx-rows">{"".join(rows)}</ol>'
+    n, length = len(basket), sum(collected.end - collected.start for collected in basket)
+    told = f"<b>{n} moment{'s' if n != 1 else ''}</b> · {format_time(length)} in all"
+    return f'<p class="vx-summary" role="status">{told}</p><ol class="vx-rows">{"".join(rows)}</ol>'
 
 
 def export_view(export: Export) -> str:
