@@ -68,7 +68,7 @@ def build_manage(site: Site) -> ManageParts:
         )
     page = gr.State(0)
     table = gr.HTML("", js_on_load=ACTS, elem_id="vx-videos")
-    with gr.Row():
+    with gr.Row(elem_id="vx-pages"):
         earlier = gr.Button("Previous", size="sm", scale=0, min_width=110)
         later = gr.Button("Next", size="sm", scale=0, min_width=110)
     with gr.Accordion("The checkpoint, and how well it does", open=False, elem_id="vx-card"):

@@ -183,6 +183,8 @@ def _remainder(found: Found) -> str:
 
 def _why_nothing(found: Found) -> str:
     """The reason in the search's own words, and what can be tried."""
+    if not found.results.n_seconds and not (found.form.narrow.n_conditions or found.hidden):
+        return "Nothing is indexed yet that could be found; videos are added under <b>Manage</b>."
     reason = found.reason or f"nothing in {found.results.n_seconds:,} seconds answers this"
     tries = []
     if any(not example.wanted for example in found.rounds):

@@ -150,7 +150,8 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
         '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th>'
         "<th>Status</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="vx-hint">{len(records):,} videos, page {page + 1} of {n_pages}</p>'
+        f'<p class="vx-hint{" vx-many" if n_pages > 1 else ""}">{len(records):,} '
+        f"video{'s' if len(records) != 1 else ''}, page {page + 1} of {n_pages}</p>"
     )
 
 
@@ -182,7 +183,8 @@ def job_view(view: JobView) -> str:
     if view.words:
         parts.append(f"<p>{escape(view.words)}</p>")
     for name, reason in view.failures:
-        parts.append(f'<p class="vx-reason">{escape(name)}: {escape(hide_folders(reason))}</p>')
+        said = hide_folders(reason).removeprefix(f"{name}: ")
+        parts.append(f'<p class="vx-reason">{escape(name)}: {escape(said)}</p>')
     return "".join(parts)
 
 
