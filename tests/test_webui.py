@@ -19,7 +19,7 @@ from visxp_search.render import write_audio
 from visxp_search.search import Query, Results, find_moments
 from visxp_search.store import Store, VideoRecord
 from webui import asking, finding, videos, watching, wording
-from webui.adding import Adder, Roots
+from webui.adding import Adder, JobView, Roots
 from webui.archive import BROKEN, READY, Archive, NotReadyError
 from webui.asking import CLIP, INDEXED, SOUND, STILL, Form, Uploads
 from webui.beside import UPLOAD, find_upload
@@ -173,6 +173,8 @@ def test_more_begins_anew_and_can_be_gone_back_from(archive: Archive) -> None:
 def test_the_page_says_why_nothing_was_found(archive: Archive) -> None:
     """Filters that leave nothing, and cut-offs, are said in the words of the page, with something to try."""
     nothing = ask(archive, 0, narrow=Narrow(files="no-such-tape"))
+    empty = replace(nothing, results=replace(nothing.results, n_seconds=0), form=replace(nothing.form, narrow=Narrow()))
+    assert "Nothing is indexed yet" in results_view(empty, ())
     html = results_view(nothing, ())
     assert not nothing.moments and "nothing like this here" in html.lower() and "take filters" in html
     words = "nothing like this here: the nearest moment is one of which 3 are expected by chance in this archive, and "
@@ -403,6 +405,23 @@ def test_loading_encoders_do_not_keep_the_page_waiting(archive: Archive) -> None
         _ = broken.index
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected", "words"),
+    [
+        (7_312 * 3600, 10_004 * 3600, "indexed 7,312 of 10,004 h in 40 videos"),
+        (5400, 7200, "indexed 1.5 of 2.0 h in 40 videos"),
+        (59, 60, "indexed 59 of 60 s in 40 videos"),
+    ],
+)
+def test_the_top_says_how_much_is_indexed(archive: Archive, seconds: int, expected: int, words: str) -> None:
+    """How much of what is known is indexed, in hours or seconds, and what is being added."""
+    facts = archive.facts()
+    assert facts is not None
+    facts = replace(facts, seconds=seconds, seconds_expected=expected, videos={"done": 39, "pending": 1})
+    shown = status_view("", facts, state=READY, job=JobView(running="tapes", n_files=9, n_finished=2))
+    assert words in shown and "adding tapes, 2 of 9 files" in shown
+
+
 def test_adding_reports_what_failed(archive: Archive, tmp_path: Path) -> None:
     """A folder is added in the background; the page shows counts and failures, without folders of the server."""
     folder = tmp_path / "more"
@@ -440,6 +459,23 @@ def test_what_answers_does_not_import_the_page_or_the_encoders() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_gradio_is_imported_without_writing_stubs(tmp_path: Path) -> None:
+    """A component that is made within `quick_import` works and gets no `.pyi` beside it; nothing else is changed."""
+    (tmp_path / "mine.py").write_text(
+        "import gradio as gr\nclass Mine(gr.HTML):\n    EVENTS = ['click']\nassert callable(Mine().click)\n"
+    )
+    script = (
+        "import gc, sys; from webui.starting import OWNER, WRITER, quick_import; before = list(sys.meta_path)\n"
+        "with quick_import(): import mine\n"
+        "assert gc.isenabled() and sys.meta_path == before\n"
+        "assert hasattr(sys.modules[OWNER], WRITER), 'this Gradio writes no stubs: drop webui/starting.py'"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths, "GRADIO_ANALYTICS_ENABLED": "False"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    assert not list(tmp_path.glob("*.pyi"))
 
 
 def upload_as_gradio_does(uploads: Uploads, path: Path) -> Path:

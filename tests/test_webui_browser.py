@@ -245,6 +245,17 @@ def test_a_span_of_the_archive_can_ask(page: Any) -> None:
     assert "evening-rain-then-drums.mp4" in page.inner_text(".vx-card >> nth=0")
 
 
+def test_the_archive_offers_something_to_begin_with(page: Any) -> None:
+    """Before anything is asked each video has a tile with a picture, which plays and can be asked with."""
+    page.wait_for_selector(".vx-tiles .vx-example")
+    assert page.locator(".vx-tiles .vx-example").count() == len(FILES) + 1
+    page.wait_for_function("[...document.querySelectorAll('.vx-tiles img')].every((image) => image.naturalWidth > 0)")
+    place = play(page, ".vx-tiles .vx-example:has-text('bell-tower')")
+    assert abs(place["at"] - place["wanted"]) < 0.3, place
+    page.click("#vx-watch [data-act=more]")
+    page.wait_for_selector(".vx-card >> nth=0 >> text=bell-tower-morning.mp4")
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("empty.mp4", "0 bytes"), ("page.mp4", "cannot be read"), ("still.png", "Invalid file type")]
 )
@@ -378,6 +389,15 @@ def test_what_browsers_cannot_play_is_shown_as_a_copy(page: Any, site: Site) -> 
     assert page.inner_text(".vx-card h3 >> nth=0") == printable(OLD) and page.title() == "VisXP search"
     page.get_by_role("tab", name="Manage").click()
     page.wait_for_selector(".vx-table tr:has-text('onerror=')")
+    page.type("#vx-filter textarea, #vx-filter input", "onerror", delay=30)
+    page.wait_for_function("document.querySelectorAll('.vx-table tbody tr').length === 1")
+    (site.folder / "archive" / OLD).rename(site.folder / "away.avi")
+    try:
+        page.click(".vx-table .vx-name")
+        page.wait_for_selector("#vx-watch .vx-unplayable:has-text('moved or changed')")
+        page.wait_for_selector("#vx-watch .vx-note", state="detached")
+    finally:
+        (site.folder / "away.avi").rename(site.folder / "archive" / OLD)
 
 
 def test_the_tree_is_descended_to_a_moment(page: Any) -> None:
@@ -460,7 +480,7 @@ def listed_clusters(folder: Path, browser: Any) -> Iterator[Any]:
 
 
 def test_names_hold_after_a_restart(folder: Path, browser: Any) -> None:
-    """A cluster that is renamed in the page has its name after the page was ended and started again."""
+    """A cluster that is renamed in the page has its name after a restart, on the map and on its branch's card too."""
     with listed_clusters(folder / "second", browser) as page:
         page.click(".vx-cluster >> nth=0 >> [data-act=open]")
         page.fill("[data-change=rename]", "my own name")
@@ -468,6 +488,10 @@ def test_names_hold_after_a_restart(folder: Path, browser: Any) -> None:
         page.wait_for_selector("h2:has-text('my own name')")
     with listed_clusters(folder / "second", browser) as page:
         page.wait_for_selector("h3:has-text('my own name')")
+        page.click("[data-act=view][data-value=map]")
+        page.wait_for_selector(".vx-map-names text:has-text('my own name')", state="attached")
+        page.click("[data-act=view][data-value=tree]")
+        page.wait_for_selector(".vx-cluster .vx-hint:has-text('my own name')")
 
 
 def step_to(page: Any, what: str, *, key: str = "Tab") -> None:
@@ -533,6 +557,18 @@ def test_two_visitors_do_not_meet(site: Site, browser: Any) -> None:
         opened.wait_for_selector(".vx-card")
         assert title in opened.inner_text(".vx-asked")
         opened.context.close()
+
+
+READING = {"/search_clip", "/search_sound", "/search_still", "/search_moment", "/facts", "/videos", "/video"}
+READING |= {"/clusters", "/cluster", "/export_moments"}
+EDITING = {"/name_cluster", "/merge_clusters", "/split_cluster", "/move_cluster", "/hide_cluster"}
+
+
+def endpoints(url: str, **headers: str) -> set[str]:
+    """The names that programs can call."""
+    status, body = fetch(f"{url}gradio_api/info", headers=headers)
+    assert status == 200
+    return set(json.loads(body)["named_endpoints"])
 
 
 def fetch(url: str, *, headers: dict[str, str] | None = None, data: bytes | None = None) -> tuple[int, bytes]:
@@ -603,6 +639,7 @@ def test_the_documented_examples_run(
     }
     exec(EXAMPLES.format(url=site.url, **files), {})
     assert "evening-rain-then-drums.mp4" in capsys.readouterr().out
+    assert endpoints(site.url) == READING | EDITING
 
 
 def test_thirty_queries_at_once(site: Site) -> None:
@@ -632,6 +669,7 @@ def test_adding_beside_searching(page: Any, site: Site) -> None:
     search_clip(page, site.folder / "drums.mp4")
     page.get_by_role("tab", name="Manage").click()
     page.wait_for_selector("#vx-job >> text=1 files indexed")
+    page.wait_for_selector(f"#vx-status .vx-count:has-text('in {len(FILES) + 2} videos')")
     page.get_by_role("tab", name="Find").click()
     page.get_by_role("tab", name="Manage").click()
     row = page.locator(".vx-table tr", has_text="robin-in-spring.mp4")
@@ -653,14 +691,31 @@ def test_a_second_process_is_told_who_holds_the_index(site: Site) -> None:
 
 
 def test_login_and_read_only(folder: Path, site: Site, tmp_path: Path) -> None:
-    """With --auth nothing is shown without the password; with --read-only there is nothing to change."""
+    """With --auth nothing is shown without the password; with --read-only there is nothing to change.
+
+    Nor can a file of the server be asked with as if it had been uploaded.
+    """
     shutil.copytree(folder / "checkpoint", tmp_path / "checkpoint")
     with open_index(tmp_path / "index", model=tmp_path / "checkpoint", create=True):
         pass
-    process, url, _ = start(tmp_path, "--auth", "anna:secret", "--read-only")
+    process, url, log = start(tmp_path, "--auth", "anna:secret", "--read-only")
     try:
         assert fetch(url)[0] == 401 and fetch(url + "gradio_api/info")[0] == 401
         status, body = fetch(url, headers={"Authorization": "Basic YW5uYTpzZWNyZXQ="})
         assert status == 200 and b"vx-find" in body and b'"vx-add"' not in body
+        signed = {"Authorization": "Basic YW5uYTpzZWNyZXQ="}
+        assert endpoints(url, **signed) == READING
+        events = {
+            event
+            for call in json.loads(fetch(url + "config", headers=signed)[1])["dependencies"]
+            for _, event in call["targets"]
+        }
+        assert not events & {"rename", "merge", "split", "move", "leave", "retry", "again", "confirm", "remove"}
+        still = {"path": str(site.folder / "still.png"), "meta": {"_type": "gradio.FileData"}}
+        call = json.dumps({"data": [still, 5, 3, "", None, False]}).encode()
+        kind = {"Content-Type": "application/json"}
+        status, body = fetch(f"{url}gradio_api/run/search_still", headers=signed | kind, data=call)
+        assert status == 500 and json.loads(body) == {"error": None}
+        assert "was not uploaded" in log.read_text()
     finally:
         stop(process)

@@ -13,7 +13,7 @@ from webui.page_browse import build_browse, show
 from webui.page_find import build_find, start_html
 from webui.page_manage import build_manage, card_text, job_now, manage_html
 from webui.page_visits import connect_visits
-from webui.parts import ACTS, PRIVATE, QUICK, Site, worded
+from webui.parts import ACTS, PRIVATE, QUICK, Site, typed, worded
 from webui.views import status_view
 
 HERE = Path(__file__).parent
@@ -105,6 +105,7 @@ def page_css() -> str:
 def build_app(site: Site) -> gr.Blocks:
     """The page of one site; nothing is loaded or opened here."""
     with gr.Blocks(title="VisXP search", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
+        _add_endpoints(site)  # before anything else, whose functions would take their names
         status = gr.HTML(_status(site), elem_id="vx-status")
         found = gr.State(None)
         kept = gr.BrowserState([], storage_key="visxp-basket", secret="visxp-basket")
@@ -145,15 +146,18 @@ def build_app(site: Site) -> gr.Blocks:
         timer = gr.Timer(2.0)
         watched = [status, manage.job] + ([] if manage.cancel is None else [manage.cancel])
         timer.tick(worded(lambda: (_status(site), *job_now(site))[: len(watched)]), None, watched, **QUICK)
-        endpoints = {
-            **make_endpoints(site.archive, site.clusters, site.uploads),
-            **make_cluster_endpoints(site.clusters, read_only=site.read_only),
-            **make_export_endpoints(site.exports),
-        }
-        for name, function in endpoints.items():
-            add_endpoint(worded(function), api_name=name, concurrency_limit=2)
     blocks.queue(max_size=200, default_concurrency_limit=4)
     return cast(gr.Blocks, blocks)
+
+
+def _add_endpoints(site: Site) -> None:
+    endpoints = {
+        **make_endpoints(site.archive, site.clusters, site.uploads),
+        **make_cluster_endpoints(site.clusters, read_only=site.read_only),
+        **make_export_endpoints(site.exports),
+    }
+    for name, function in endpoints.items():
+        add_endpoint(worded(typed(function)), api_name=name, concurrency_limit=2)
 
 
 def _status(site: Site) -> str:

@@ -112,6 +112,7 @@ def make_map(browsing: Browsing, known: Known) -> list[dict[str, Any]]:
                 "x": round(places[node].real, 5),
                 "y": round(places[node].imag, 5),
                 "name": title_of(book, node),
+                "named": node in book.names,
                 "seconds": description.seconds,
                 "hue": known.hues[node],
                 "leaf": node.startswith("c"),

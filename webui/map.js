@@ -28,7 +28,7 @@
     const clip = make('clipPath', { id: 'vx-disc', clipPathUnits: 'objectBoundingBox' }, make('defs', {}, svg));
     make('circle', { cx: 0.5, cy: 0.5, r: 0.5 }, clip);
     const rim = make('circle', { class: 'vx-rim' }, svg);
-    const lines = make('g', { class: 'vx-geodesics' }, svg), dots = make('g', {}, svg);
+    const lines = make('g', { class: 'vx-geodesics' }, svg), dots = make('g', {}, svg), names = make('g', { class: 'vx-map-names' }, svg);
     const tip = document.createElement('div');
     tip.className = 'vx-tip';
     const said = document.createElement('span');
@@ -39,6 +39,10 @@
       if (byId.has(node.parent)) node.line = make('path', {}, lines);
       node.group = make('g', { class: node.leaf ? 'vx-leaf' : 'vx-knot', 'data-id': node.id }, dots);
       node.circle = make('circle', { fill: node.colour }, node.group);
+      if (node.named) {
+        node.label = make('text', {}, names);
+        node.label.textContent = node.name.length > 28 ? `${node.name.slice(0, 27)}…` : node.name;
+      }
     }
     const onScreen = (z) => [half + (z[0] * reach - centre[0]) * zoom, half + (z[1] * reach - centre[1]) * zoom];
 
@@ -75,6 +79,25 @@
           node.image.style.display = node.r >= PICTURE_FROM ? '' : 'none';
         }
         if (node.line) node.line.setAttribute('d', arc(byId.get(node.parent).z, node.z));
+      }
+      placeNames();
+    }
+
+    /* Names that people gave stand beside their circles, largest first, where they cover neither circle nor name. */
+    function placeNames() {
+      const wide = Math.max(size, size * frame.clientWidth / Math.max(1, frame.clientHeight)) / 2 - 6, taken = [];
+      const spots = nodes.map((node) => { const [x, y] = onScreen(node.z); return { node, x, y }; });
+      for (const { node, x, y } of spots.filter((spot) => spot.node.label).sort((a, b) => b.node.r - a.node.r)) {
+        const width = 6.3 * node.label.textContent.length, outward = x >= half ? 1 : -1;
+        const left = outward > 0 ? x + node.r + 4 : x - node.r - 4 - width, box = [left, y - 8, left + width, y + 8];
+        const free = box[0] > half - wide && box[2] < half + wide
+          && taken.every((other) => other[2] < box[0] || other[0] > box[2] || other[3] < box[1] || other[1] > box[3])
+          && spots.every((other) => other.node === node
+            || Math.hypot(other.x - Math.min(Math.max(other.x, box[0]), box[2]), other.y - Math.min(Math.max(other.y, box[1]), box[3])) > other.node.r);
+        node.label.style.display = free ? '' : 'none';
+        if (!free) continue;
+        taken.push(box);
+        for (const [key, value] of [['x', outward > 0 ? left : left + width], ['y', y + 4], ['text-anchor', outward > 0 ? 'start' : 'end']]) node.label.setAttribute(key, value);
       }
     }
 

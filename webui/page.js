@@ -14,7 +14,7 @@
     if (player.readyState >= 1 && player.vxSource === player.getAttribute('src')) seek();
     else player.addEventListener('loadedmetadata', () => { player.vxSource = player.getAttribute('src'); seek(); }, { once: true });
     player.onerror = () => {
-      if (player.getAttribute('src') === player.dataset.proxy) return;
+      if (player.getAttribute('src') === player.dataset.proxy) { tellWhy(player); return; }
       player.dataset.origin = player.dataset.proxyOrigin;
       player.setAttribute('src', player.dataset.proxy);
       begin(player);
@@ -22,6 +22,29 @@
     player.ontimeupdate = () => { moveLine(player); keepStep(player); };
     player.onplay = player.onpause = player.onseeked = () => keepStep(player, true);
   }
+
+  /* Neither the file nor a copy of it can be played: say why, in the server's words. */
+  async function tellWhy(player) {
+    const source = player.getAttribute('src'), answer = await fetch(source).catch(() => null);
+    const why = answer && !answer.ok ? await answer.text() : 'the browser cannot play it';
+    if (player.getAttribute('src') !== source || !player.isConnected) return;
+    const words = player.parentElement.querySelector('.vx-unplayable') || document.createElement('p');
+    words.className = 'vx-reason vx-unplayable';
+    words.setAttribute('role', 'alert');
+    words.textContent = `This cannot be played: ${why}.`;
+    player.after(words);
+    const note = player.parentElement.querySelector('.vx-note');
+    if (note) note.remove();
+  }
+
+  /* A picture that cannot be made, mostly since its file is gone, becomes a quiet mark in its place. */
+  const NO_PICTURE = 'data:image/svg+xml,' + encodeURIComponent('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 180" preserveAspectRatio="xMidYMid slice"><rect width="320" height="180" fill="#3a3d46"/><text x="160" y="97" font-family="system-ui, sans-serif" font-size="20" text-anchor="middle" fill="#d6d8e0">no picture</text></svg>');
+  document.addEventListener('error', (event) => {
+    const image = event.target;
+    if (!(image instanceof HTMLImageElement) || !(image.getAttribute('src') || '').startsWith('/media/')) return;
+    if (image.closest('.vx-timeline')) image.style.visibility = 'hidden';
+    else { image.src = NO_PICTURE; image.title = 'The file of this video was moved or changed, or cannot be read.'; }
+  }, true);
 
   function moveLine(player) {
     if (player.id !== 'vx-player') return;

@@ -23,7 +23,7 @@ OPTIONS = ("by", "audio_weight", "mode", "top", "per_video", "grouped", "weak")
 SEVERAL = ("videos", "nodes", "flags", "not_flags")
 PLACES = ("files", "videos", "nodes", "flags", "not_flags", "after", "before", "shortest", "longest")
 
-N_STARTS = 8
+N_STARTS = 12
 """Moments of the archive that are shown before anything was asked."""
 
 

@@ -68,7 +68,7 @@ def build_manage(site: Site) -> ManageParts:
         )
     page = gr.State(0)
     table = gr.HTML("", js_on_load=ACTS, elem_id="vx-videos")
-    with gr.Row():
+    with gr.Row(elem_id="vx-pages"):
         earlier = gr.Button("Previous", size="sm", scale=0, min_width=110)
         later = gr.Button("Next", size="sm", scale=0, min_width=110)
     with gr.Accordion("The checkpoint, and how well it does", open=False, elem_id="vx-card"):
@@ -84,7 +84,14 @@ def build_manage(site: Site) -> ManageParts:
     def filtered(wanted: str, status: str) -> tuple[int, str]:
         return turn(-(10**6), wanted, status, 0)
 
-    gr.on([text.input, only.change], worded(filtered), [text, only], [page, table], **QUICK)
+    gr.on(
+        [text.input, only.change],
+        worded(filtered),
+        [text, only],
+        [page, table],
+        trigger_mode="always_last",  # else what is typed while a list is on its way is lost
+        **QUICK,
+    )
     earlier.click(worded(functools.partial(turn, -1)), [text, only, page], [page, table], **QUICK)
     later.click(worded(functools.partial(turn, 1)), [text, only, page], [page, table], **QUICK)
     if cancel is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError, validate_call
 
 from visxp_search.errors import UsageError, VisxpError
 from webui import basket as baskets
@@ -109,6 +110,27 @@ def worded(function: Callable[..., Any]) -> Callable[..., Any]:
 
     worded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return worded
+
+
+def typed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with values of other types than it says refused in words: programs may send anything."""
+    checked = validate_call(function)
+
+    @functools.wraps(function)
+    def typed(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return checked(*args, **kwargs)
+        except ValidationError as exc:
+            names = list(inspect.signature(function).parameters)
+            wrong = [
+                f"{names[at] if isinstance(at, int) else at}: {error['msg']}"
+                for error in exc.errors()
+                for at in error["loc"][:1]
+            ]
+            raise UsageError("; ".join(dict.fromkeys(wrong))) from exc
+
+    typed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return typed
 
 
 def worded_steps(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:

@@ -16,6 +16,7 @@ from visxp_search.api import Index
 from visxp_search.errors import UsageError
 from visxp_search.store import Store
 from webui.guard import AsgiApp, Guard, Login, own_names
+from webui.starting import quick_import
 
 if TYPE_CHECKING:
     from webui.parts import Site
@@ -86,20 +87,21 @@ def serve(
         UsageError: If the address cannot be listened on.
     """
     with upload_folder() as uploads:
-        import uvicorn
+        with quick_import():
+            import uvicorn
 
-        from webui.adding import Adder, Roots
-        from webui.archive import Archive
-        from webui.asking import Uploads
-        from webui.parts import Site
+            from webui.adding import Adder, Roots
+            from webui.archive import Archive
+            from webui.asking import Uploads
+            from webui.parts import Site
 
-        archive = Archive(store, load)
-        adder = Adder(archive, workers=workers)
-        limits = Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES)
-        site = Site(archive, adder, Roots(roots), limits, read_only=read_only, model=model)
-        bound = listen(address.host, address.port)
-        port = bound.getsockname()[1]
-        app = make_asgi(site, address=address, cache_folder=cache_folder)
+            archive = Archive(store, load)
+            adder = Adder(archive, workers=workers)
+            limits = Uploads(uploads, max_bytes=MAX_UPLOAD_BYTES)
+            site = Site(archive, adder, Roots(roots), limits, read_only=read_only, model=model)
+            bound = listen(address.host, address.port)
+            port = bound.getsockname()[1]
+            app = make_asgi(site, address=address, cache_folder=cache_folder)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
         )
@@ -144,9 +146,12 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
         passing=FileCache(site.uploads.folder / "shown", max_bytes=CACHE_BYTES // 10),
     )
     app.router.routes.extend(media_routes(media, site.exports, card=lambda: read_card(site.model)))
+    blocks = build_app(site)
+    # Gradio lets what was not launched by itself take any file of the server for an upload.
+    blocks.has_launched = True
     gr.mount_gradio_app(
         app,
-        build_app(site),
+        blocks,
         path="/",
         server_name=address.host,
         footer_links=["api"],
@@ -170,10 +175,19 @@ def make_asgi(site: "Site", *, address: Address, cache_folder: Path) -> AsgiApp:
 
 @contextmanager
 def upload_folder() -> Iterator[Path]:
-    """A folder of its own for uploads, which Gradio is told of before it is imported; deleted at the end."""
+    """A folder of its own for uploads, deleted at the end, in an environment that Gradio reads as it is imported.
+
+    Gradio asks for matplotlib's backend at each event where there is a matplotlib; the name of one spares loading it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="visxp-ui-"))
-    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE")}
-    os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    wanted = {
+        "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "agg",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ |= wanted
     try:
         yield folder
     finally:

@@ -101,8 +101,8 @@ def search_view(search: Search) -> str:
 
 
 def pager_text(found: Found | None) -> str:
-    """Which page is shown."""
-    if found is None or not found.moments:
+    """Which page is shown, where there are several."""
+    if found is None or found.n_pages < 2:
         return ""
     first = found.page * PAGE_SIZE
     last = min(first + PAGE_SIZE, len(found.moments))
@@ -115,13 +115,13 @@ def status_view(words: str, facts: Any, *, state: str, job: JobView | None = Non
         counts = "a new index is being made"
     else:
         hours, expected = facts.seconds / 3600, facts.seconds_expected / 3600
-        n_videos = sum(facts.videos.values())
+        n_videos, digits = sum(facts.videos.values()), 0 if expected >= 100 else 1
         unit = (
-            f"{hours:,.1f} of {expected:,.1f} h"
+            f"{hours:,.{digits}f} of {expected:,.{digits}f} h"
             if expected >= 1
             else f"{facts.seconds:,} of {facts.seconds_expected:,} s"
         )
-        counts = f"indexed {unit} in {n_videos:,} videos"
+        counts = f"indexed {unit} in {n_videos:,} video{'s' if n_videos != 1 else ''}"
     notes = [f'<span class="vx-count">{escape(counts)}</span>']
     if job is not None and job.running:
         extent = f", {job.n_finished} of {job.n_files} files" if job.n_files else ""
@@ -162,8 +162,12 @@ def _summary(found: Found) -> str:
     n = len(found.moments)
     return (
         f"<b>{n} moment{'s' if n != 1 else ''}</b> · {results.n_seconds:,} seconds compared in "
-        f"{results.took_ms:.0f} ms{notes}{rest}"
+        f"{_took(results.took_ms)}{notes}{rest}"
     )
+
+
+def _took(milliseconds: float) -> str:
+    return f"{milliseconds:.0f} ms" if milliseconds < 995 else f"{milliseconds / 1000:.1f} s"
 
 
 def _remainder(found: Found) -> str:
@@ -179,6 +183,8 @@ def _remainder(found: Found) -> str:
 
 def _why_nothing(found: Found) -> str:
     """The reason in the search's own words, and what can be tried."""
+    if not found.results.n_seconds and not (found.form.narrow.n_conditions or found.hidden):
+        return "Nothing is indexed yet that could be found; videos are added under <b>Manage</b>."
     reason = found.reason or f"nothing in {found.results.n_seconds:,} seconds answers this"
     tries = []
     if any(not example.wanted for example in found.rounds):

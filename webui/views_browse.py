@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from visxp_search.cluster_describe import Description, Example
 
 N_ON_CARD = 4
+N_NAMES = 3
+"""Clusters named on the card of a branch that has no name itself."""
 VIEWS = {TREE: "Tree", LIST: "List", MAP: "Map"}
 
 
@@ -156,7 +158,7 @@ def _map(browsing: Browsing, known: Known) -> str:
 def _card(known: Known, description: "Description", names: Mapping[str, str]) -> str:
     node = description.node
     pictures = _pictures(description.nearest[:N_ON_CARD], names)
-    inside = f" · {description.clusters} clusters" if node.startswith("b") else ""
+    inside = f" · {description.clusters} clusters{_named_inside(known, node)}" if node.startswith("b") else ""
     hidden = " vx-is-hidden" if is_hidden(known.book, node) else ""
     name = escape(title_of(known.book, node))
     return (
@@ -166,6 +168,16 @@ def _card(known: Known, description: "Description", names: Mapping[str, str]) ->
         f'<button class="vx-small" data-act="open" data-value="{escape(node)}" aria-label="Open {name}">Open</button>'
         f'<p class="vx-hint">{_extent(description)}{inside}</p>{_purity(description)}</div></article>'
     )
+
+
+def _named_inside(known: Known, node: str) -> str:
+    """The names that people gave to clusters of a branch without a name, largest first."""
+    book = known.book
+    inside = sorted((f"c{cluster}" for cluster in book.below(node)), key=lambda c: -known.descriptions[c].seconds)
+    names = [book.names[cluster] for cluster in inside if cluster in book.names and not is_hidden(book, cluster)]
+    if node in book.names or not names:
+        return ""
+    return f": {escape(', '.join(names[:N_NAMES]))}{' …' if len(inside) > N_NAMES else ''}"
 
 
 def _detail(known: Known, node: str, shelves: str, *, read_only: bool) -> str:

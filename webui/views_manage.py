@@ -31,7 +31,7 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
     for number, collected in enumerate(basket):
         name = names.get(collected.video_id, "no longer in the index")
         second = int((collected.start + collected.end) / 2)
-        score = "" if collected.score is None else f"{collected.score:.2f}"
+        score = "" if collected.score is None else f"score {collected.score:.2f}"
         rows.append(
             f'<li class="vx-row"><b class="vx-number">{number + 1}</b>'
             f'<button class="vx-example" data-act="play" '
@@ -48,7 +48,9 @@ def basket_view(basket: Sequence[Collected], names: Mapping[str, str]) -> str:
             f"{_arrow('down', number, '↓', useful=number + 1 < len(basket))}"
             f'<button class="vx-small" data-act="out" data-value="{number}">Remove</button></div></li>'
         )
-    return f'<ol class="vx-rows">{"".join(rows)}</ol>'
+    n, length = len(basket), sum(collected.end - collected.start for collected in basket)
+    told = f"<b>{n} moment{'s' if n != 1 else ''}</b> · {format_time(length)} in all"
+    return f'<p class="vx-summary" role="status">{told}</p><ol class="vx-rows">{"".join(rows)}</ol>'
 
 
 def export_view(export: Export) -> str:
@@ -148,7 +150,8 @@ def videos_view(records: Sequence[VideoRecord], page: int, *, read_only: bool, c
         '<div class="vx-scroll"><table class="vx-table"><thead><tr><th>Video</th><th>Length</th><th>Indexed</th>'
         "<th>Status</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="vx-hint">{len(records):,} videos, page {page + 1} of {n_pages}</p>'
+        f'<p class="vx-hint{" vx-many" if n_pages > 1 else ""}">{len(records):,} '
+        f"video{'s' if len(records) != 1 else ''}, page {page + 1} of {n_pages}</p>"
     )
 
 
@@ -180,7 +183,8 @@ def job_view(view: JobView) -> str:
     if view.words:
         parts.append(f"<p>{escape(view.words)}</p>")
     for name, reason in view.failures:
-        parts.append(f'<p class="vx-reason">{escape(name)}: {escape(hide_folders(reason))}</p>')
+        said = hide_folders(reason).removeprefix(f"{name}: ")
+        parts.append(f'<p class="vx-reason">{escape(name)}: {escape(said)}</p>')
     return "".join(parts)
 
 

@@ -41,7 +41,7 @@ def watch_view(
     target = f"{record.video_id}@{watched.start:g}-{watched.end:g}"
     in_basket = contains(basket, record.video_id, watched.start, watched.end)
     heading = (
-        f'<div class="vx-watch-head"><div><h2>{escape(watched.name)}</h2>'
+        f'<div class="vx-watch-head"><div><h2 title="{escape(watched.name)}">{escape(watched.name)}</h2>'
         f'<span class="vx-time">{span_text(watched.start, watched.end)}</span> '
         f'<span class="vx-hint">of {escape(_file_facts(record))}</span></div>'
         f'<button class="vx-quiet" data-act="close" aria-label="Close the player" title="Close (Esc)">Close</button>'
