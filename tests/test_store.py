@@ -651,7 +651,7 @@ def test_another_schema_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch
         opened()
     monkeypatch.undo()
     with pytest.raises(
-        CollectionError, match="has schema version 99, this program reads versions 1 to 2; use the visxp"
+        CollectionError, match="has schema version 99, this program reads versions 1 to 3; use the visxp"
     ):
         opened(None, None)
 
@@ -734,8 +734,8 @@ def test_a_damaged_description_is_reported(folder: Path, content: str) -> None:
 def test_a_description_of_another_schema_need_not_be_readable(folder: Path) -> None:
     """Of another schema only the version number is read, so the message is right whatever else has changed."""
     open_edge_store(folder, checkpoint="c1", create=DIMS).close()
-    (folder / "index.json").write_text('{"format": "visxp-index", "schema": 3, "vectors": []}')
-    with pytest.raises(CollectionError, match="has schema version 3, this program reads versions 1 to 2"):
+    (folder / "index.json").write_text('{"format": "visxp-index", "schema": 4, "vectors": []}')
+    with pytest.raises(CollectionError, match="has schema version 4, this program reads versions 1 to 3"):
         open_edge_store(folder, checkpoint="c1", create=None)
 
 
