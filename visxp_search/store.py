@@ -25,8 +25,8 @@ from visxp_search.errors import CollectionError, UsageError
 
 SCHEMA_VERSION, OLDEST_SCHEMA = 3, 1
 """What new indexes are, and the oldest that is read. Since 2 an embedded index keeps its ledger in another way
-(`store_edge.LEDGERS`), since 3 the vectors and payload indexes of its seconds are read where they are needed and not all
-at opening; indexes on servers and in Parquet are as in 1."""
+(`store_edge.LEDGERS`), since 3 vectors and payload indexes of its seconds are read where they are needed and not all at
+opening; indexes on servers and in Parquet are as in 1."""
 VECTORS = ("visual", "audio", "joint")
 
 _NAMESPACE = uuid.UUID("6f1f2f0e-4a0d-5c8e-9a57-1d7a3f9b7c01")

@@ -13,8 +13,8 @@ Hence whoever opens an index takes the lock; several processes share an index th
 
 What is read when: the engine maps its files, and where they are wide it asks the system for single pages, at some 60 us
 each. Nothing of them is in memory when an index is opened, for the engine has the system forget a shard that it closes.
-So whatever will be needed whole is read ahead, in a row (`_read_ahead`): at opening all but vectors and payloads, before
-the first search what it scans. A million seconds are open after 0.7 s instead of 14.
+So whatever will be needed whole is read ahead, in a row (`_read_ahead`): at opening all but vectors and payloads,
+before the first search what it scans. A million seconds are open after 0.7 s instead of 14.
 
 Durability: a write is in the write-ahead log when the call returns, so it survives kill -9; `flush` also syncs log and
 segments to the disk, so it survives a loss of power. Queries and `optimize` hold the GIL.

@@ -1,9 +1,9 @@
 """An embedded index of an older schema is brought to the present one; what it was is kept.
 
-A step makes what the next schema needs *beside* what is there, or has the engine write its segments anew. Then `index.json` is replaced, which is the one moment
-of change: killed before it, the index is what it was, and the next call begins again; killed after it, the next call
-puts away what is left. What a step replaced is moved into `backup-schemaN/`, with the `index.json` of that time: to go
-back, move both into the index again.
+A step makes what the next schema needs *beside* what is there, or has the engine write its segments anew. Then
+`index.json` is replaced, which is the one moment of change: killed before it, the index is what it was, and the next
+call begins again; killed after it, the next call puts away what is left. What a step replaced is moved into
+`backup-schemaN/`, with the `index.json` of that time: to go back, move both into the index again.
 """
 
 import shutil
