@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
-from tests.qdrant_loopback import LoopbackQdrant
+from tests.qdrant_loopback import LOCAL_MODE, LoopbackQdrant
 from visxp_search import store_collection, store_edge, store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
@@ -48,10 +48,7 @@ from visxp_search.store import (
 from visxp_search.store_edge import open_edge_store
 from visxp_search.store_server import open_client_store, open_server_store
 
-pytestmark = [  # the client's local mode says which of our settings only a server heeds
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 DIMS = {"visual": 4, "audio": 3, "joint": 2}
 SERVER_URL = os.environ.get("VISXP_QDRANT_URL")

@@ -43,11 +43,10 @@ from visxp_search.store import (
     VIDEO_PAYLOAD_INDEXES,
     CollectionInfo,
     check_info,
-    info_from_json,
-    info_to_json,
     new_info,
 )
 from visxp_search.store_collection import CollectionStore, StoredPoint, Where, stored_point
+from visxp_search.store_json import info_from_json, info_to_json
 
 LOCK_TIMEOUT_SECONDS = 2.0
 """Long enough for a command that is just ending, short enough for a person."""
