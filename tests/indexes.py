@@ -1,12 +1,14 @@
-"""Embedded indexes of the tiny checkpoint, and what is in them to the last bit."""
+"""Indexes of the tiny checkpoint, single seconds for a store, and what is in an index to the last bit."""
 
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from visxp_search.l3net import L3NetEmbedder
-from visxp_search.store import Store, open_store
+from visxp_search.store import SecondPoint, Store, make_payload, open_store
 
+FloatArray = npt.NDArray[np.float32]
 Contents = dict[tuple[str, int], tuple[dict[str, object], dict[str, list[float]]]]
 
 
@@ -14,6 +16,12 @@ def open_index_of(folder: Path, embedder: L3NetEmbedder) -> Store:
     """Open the index in a folder, or make it."""
     dims = {name: spec.length for name, spec in embedder.specs.items()}
     return open_store(folder, checkpoint=embedder.checkpoint_id, create=dims)
+
+
+def silent_second(video_id: str, second: int, vector: FloatArray, *, checkpoint: str = "c1") -> SecondPoint:
+    """A second with a picture and no sound."""
+    payload = make_payload(video_id=video_id, second=second, has_audio=False, flags=[], checkpoint=checkpoint)
+    return SecondPoint(video_id, second, {"visual": vector}, payload)
 
 
 def assert_nearly_same(found: Contents, wanted: Contents) -> None:

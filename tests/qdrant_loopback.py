@@ -16,10 +16,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from pydantic import BaseModel, TypeAdapter
 from qdrant_client import QdrantClient, models
 
 VERSION = "1.15.0"
+
+LOCAL_MODE = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
+]
+"""For tests of a served index: the client's local mode says which of our settings only a server heeds."""
 
 
 class LoopbackQdrant:

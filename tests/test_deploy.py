@@ -54,13 +54,18 @@ def test_the_cluster_of_qdrant_keeps_its_data_and_asks_for_a_key() -> None:
     assert len({tuple(SERVICES[name]["volumes"]) for name in QDRANT}) == 3
     for name in QDRANT:
         service = SERVICES[name]
-        assert service["volumes"] == [f"{name}:/qdrant/storage"] and name in COMPOSE["volumes"]
+        snapshots = name.replace("qdrant", "snapshots")
+        assert service["volumes"] == [f"{name}:/qdrant/storage", f"{snapshots}:/qdrant/snapshots"]
+        assert {name, snapshots} <= set(COMPOSE["volumes"])
+        assert service["ulimits"]["nofile"] >= 65536
         command = service["command"]
         assert command[command.index("--uri") + 1] == f"http://{name}:6335"
         assert ("--bootstrap" in command) == (name != "qdrant-1")
         assert service["environment"]["QDRANT__CLUSTER__ENABLED"] == "true"
         assert service["environment"]["QDRANT__SERVICE__API_KEY"].startswith("${VISXP_QDRANT_API_KEY:?")
         assert service["networks"]["inside"]["aliases"] == ["qdrant"]
+    for name in ("ray-head", "page"):  # what could make the index waits for all nodes, or they would get no shards
+        assert set(SERVICES[name]["depends_on"]) == set(QDRANT)
     for name in OWN:
         environment = SERVICES[name]["environment"]
         assert environment["VISXP_INDEX"].startswith("http://qdrant:6333/")

@@ -2,15 +2,13 @@
 
 import pytest
 
+from tests.qdrant_loopback import LOCAL_MODE
 from tests.search_archive import make_videos, open_archive
 from visxp_search.errors import UsageError
 from visxp_search.filters import Scope, make_filter, matches, parse_date, path_matches
 from visxp_search.store import Filter
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 
 @pytest.mark.parametrize(

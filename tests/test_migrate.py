@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import qdrant_edge as edge
 from visxp_search import store_edge
 from visxp_search.cli import main
 from visxp_search.errors import CollectionError
-from visxp_search.store import DONE, SecondPoint, VideoRecord, make_payload, open_store
+from visxp_search.store import DONE, PAYLOAD_INDEXES, SecondPoint, VideoRecord, make_payload, open_store
 from visxp_search.store_edge_migrate import migrate_edge_index
 
 DIMS = {"visual": 4, "audio": 3}
@@ -50,11 +50,28 @@ def _everything(path: Path) -> Everything:
     return ledger, seconds
 
 
+def _vectors_of_schema_2(dims: Mapping[str, int]) -> dict[str, edge.EdgeVectorParams]:
+    """Vectors that the engine reads whole when an index is opened."""
+    return {name: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine) for name, dim in dims.items()}
+
+
+def _payload_indexes_of_schema_2(indexes: Mapping[str, str]) -> list[edge.UpdateOperation]:
+    """Payload indexes that the engine builds up in memory."""
+    kinds = {"keyword": "Keyword", "integer": "Integer", "bool": "Bool"}
+    return [
+        edge.UpdateOperation.create_field_index(key, getattr(edge, f"{kinds[kind]}IndexParams")())
+        for key, kind in indexes.items()
+    ]
+
+
 @pytest.fixture
 def old_index(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An index of 40 videos as releases of schema 1 made it."""
+    """An index of 40 videos as releases of schema 1 made it; seconds are sealed from a few on, now and later."""
+    monkeypatch.setattr(store_edge, "SEALED_SECONDS", 10)
     with monkeypatch.context() as patch:
         patch.setattr(store_edge, "_ledger_config", lambda dims: edge.EdgeConfig(vectors=store_edge._vectors(dims)))
+        patch.setattr(store_edge, "_vectors", _vectors_of_schema_2)
+        patch.setattr(store_edge, "_payload_indexes", _payload_indexes_of_schema_2)
         _fill(index_folder, range(40))
     (index_folder / "ledger").rename(index_folder / "videos")
     description = json.loads((index_folder / "index.json").read_text())
@@ -68,6 +85,18 @@ def _payload_storages(shard: Path) -> set[str]:
     return {segment["config"]["payload_storage_type"]["type"] for segment in segments}
 
 
+def _read_at_opening(shard: Path) -> set[str]:
+    """What of the sealed segments of a shard the engine has in memory once it is open."""
+    found = set()
+    for file in shard.glob("segments/*/segment.json"):
+        vectors = json.loads(file.read_text())["config"]["vector_data"].values()
+        if any(vector["quantization_config"] is not None for vector in vectors):
+            found |= {"vectors" for vector in vectors if vector["storage_type"] != "Mmap"}
+            fields = json.loads((file.parent / "payload_index" / "config.json").read_text())["indexed_fields"]
+            found |= {key for key, how in fields.items() if not (isinstance(how, dict) and how.get("memory") == "cold")}
+    return found
+
+
 def test_an_old_index_works_and_says_what_to_do(old_index: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An index of schema 1 is read and written as it is; each opening names the command that migrates it."""
     _fill(old_index, range(38, 42))
@@ -78,15 +107,17 @@ def test_an_old_index_works_and_says_what_to_do(old_index: Path, caplog: pytest.
 
 
 def test_a_migration_changes_nothing_but_the_form(old_index: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Ledger, vectors and seconds are the same afterwards, the ledger lies in the page cache, no message is left."""
+    """All is the same afterwards; the ledger is in the page cache, vectors and indexes are not; no message is left."""
     assert _payload_storages(old_index / "videos") == {"mmap"}
+    assert _read_at_opening(old_index / "seconds") == {"vectors", *PAYLOAD_INDEXES}
     before = _everything(old_index)
     caplog.clear()
     done = migrate_edge_index(old_index)
-    assert (done.before, done.after) == (1, 2)
+    assert (done.before, done.after) == (1, 3)
     assert _everything(old_index) == before
     assert not caplog.records
     assert _payload_storages(old_index / "ledger") == {"in_ram_mmap"}
+    assert _read_at_opening(old_index / "seconds") == set()
     assert migrate_edge_index(old_index).backups == ()
     _fill(old_index, range(40, 42))
     assert len(_everything(old_index)[0]) == 42
@@ -110,6 +141,8 @@ def test_a_backup_can_be_taken_back(old_index: Path) -> None:
         ("shutil", "copytree", False),
         ("shutil", "copytree", True),
         ("visxp_search.store_edge.EdgeCollection", "optimize", True),
+        ("visxp_search.store_edge.EdgeCollection", "_update", True),
+        ("visxp_search.store_edge.EdgeCollection", "renew", True),
         ("visxp_search.store_edge_migrate", "write_info", False),
         ("visxp_search.store_edge_migrate", "write_info", True),
         ("visxp_search.store_edge_migrate", "_put_away", True),
@@ -148,7 +181,7 @@ def test_a_migration_on_a_full_disk(old_index: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(CollectionError, match=r"is full .* free some space and run the same command again"):
             migrate_edge_index(old_index)
     assert _everything(old_index) == before
-    assert migrate_edge_index(old_index).after == 2
+    assert migrate_edge_index(old_index).after == 3
 
 
 def test_an_earlier_backup_is_not_overwritten(old_index: Path) -> None:
@@ -166,11 +199,11 @@ def test_the_command(old_index: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out) == {
         "index": str(old_index),
         "before": 1,
-        "schema": 2,
+        "schema": 3,
         "backups": [backup],
     }
     assert main(["index", "migrate", "--index", str(old_index)]) == 0
-    assert "has schema version 2 already" in capsys.readouterr().err
+    assert "has schema version 3 already" in capsys.readouterr().err
     assert main(["index", "migrate", "--index", "http://localhost:1"]) == 2
     assert main(["index", "migrate", "--index", str(old_index / "none")]) == 3
     assert "there is no index" in capsys.readouterr().err

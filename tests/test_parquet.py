@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient
 
+from tests.qdrant_loopback import LOCAL_MODE
 from visxp_search import cluster_edit
 from visxp_search.cli import main
 from visxp_search.cluster_fit import FitOptions, fit_clusters
@@ -24,10 +25,7 @@ from visxp_search.store import DONE, SecondPoint, Store, VideoRecord, make_paylo
 from visxp_search.store_edge import open_edge_store
 from visxp_search.store_server import open_client_store
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 DIMS = {"visual": 8, "audio": 6, "joint": 4}
 

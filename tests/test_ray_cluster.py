@@ -26,16 +26,13 @@ from indexer.ray_cluster import _Desk
 from indexer.worker import Opened
 from tests.conftest import write_film
 from tests.indexes import assert_nearly_same, contents_of, open_index_of
-from tests.qdrant_loopback import LoopbackQdrant
+from tests.qdrant_loopback import LOCAL_MODE, LoopbackQdrant
 from visxp_search.cli import _with_values, main
 from visxp_search.decode import probe
 from visxp_search.l3net import L3NetEmbedder
 from visxp_search.store import DONE, VideoRecord, hash_file, open_store
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 QUIET_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.qdrant_loopback import LOCAL_MODE
 from tests.search_archive import add_noise, make_query, make_seconds, make_videos, open_archive
 from visxp_search.api import Index
 from visxp_search.errors import CollectionError, UsageError
@@ -23,10 +24,7 @@ from visxp_search.saved_searches import (
 from visxp_search.search import find_moments
 from visxp_search.store import SecondPoint, make_payload
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 
 def make_saved(name: str = "goals") -> SavedSearch:

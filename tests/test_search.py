@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.qdrant_loopback import LOCAL_MODE
 from tests.search_archive import (
     DIM,
     FloatArray,
@@ -29,10 +30,7 @@ from visxp_search.sample import draw_sample, sample_of
 from visxp_search.search import find_moments
 from visxp_search.store import Filter, Store
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 VIDEOS = make_videos(0)
 

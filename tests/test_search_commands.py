@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.qdrant_loopback import LOCAL_MODE
 from tests.search_archive import make_videos, open_archive
 from visxp_search import cli
 from visxp_search.api import Index
 from visxp_search.commands import search
 from visxp_search.errors import UsageError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
-from tests.qdrant_loopback import LoopbackQdrant
+from tests.qdrant_loopback import LOCAL_MODE, LoopbackQdrant
 from visxp_search import store_collection, store_edge, store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
@@ -48,10 +48,7 @@ from visxp_search.store import (
 from visxp_search.store_edge import open_edge_store
 from visxp_search.store_server import open_client_store, open_server_store
 
-pytestmark = [  # the client's local mode says which of our settings only a server heeds
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 DIMS = {"visual": 4, "audio": 3, "joint": 2}
 SERVER_URL = os.environ.get("VISXP_QDRANT_URL")
@@ -651,7 +648,7 @@ def test_another_schema_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch
         opened()
     monkeypatch.undo()
     with pytest.raises(
-        CollectionError, match="has schema version 99, this program reads versions 1 to 2; use the visxp"
+        CollectionError, match="has schema version 99, this program reads versions 1 to 3; use the visxp"
     ):
         opened(None, None)
 
@@ -734,8 +731,8 @@ def test_a_damaged_description_is_reported(folder: Path, content: str) -> None:
 def test_a_description_of_another_schema_need_not_be_readable(folder: Path) -> None:
     """Of another schema only the version number is read, so the message is right whatever else has changed."""
     open_edge_store(folder, checkpoint="c1", create=DIMS).close()
-    (folder / "index.json").write_text('{"format": "visxp-index", "schema": 3, "vectors": []}')
-    with pytest.raises(CollectionError, match="has schema version 3, this program reads versions 1 to 2"):
+    (folder / "index.json").write_text('{"format": "visxp-index", "schema": 4, "vectors": []}')
+    with pytest.raises(CollectionError, match="has schema version 4, this program reads versions 1 to 3"):
         open_edge_store(folder, checkpoint="c1", create=None)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from indexer.pipeline import add_files
 from tests.conftest import write_film
-from tests.indexes import assert_nearly_same, contents_of
-from tests.qdrant_loopback import LoopbackQdrant
+from tests.indexes import assert_nearly_same, contents_of, silent_second
+from tests.qdrant_loopback import LOCAL_MODE, LoopbackQdrant
 from tests.test_rebuild import newer_checkpoint as newer_checkpoint
 from visxp_search.cli import main
 from visxp_search.errors import CollectionError
@@ -20,19 +20,14 @@ from visxp_search.store import (
     API_KEY_VARIABLE,
     DONE,
     PAYLOAD_INDEXES,
-    SecondPoint,
     ServerSettings,
     Store,
     VideoRecord,
-    make_payload,
     open_store,
 )
 from visxp_search.store_admin import inspect_settings, neighbour_url
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 DIMS = {"visual": 4}
 
 
@@ -48,16 +43,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback
 def fill(url: str, *, checkpoint: str = "c1", n_seconds: int = 6) -> Store:
     """An index of one video."""
     store = open_store(url, checkpoint=checkpoint, create=DIMS)
-    points = [
-        SecondPoint(
-            "v1",
-            second,
-            {"visual": np.eye(4, dtype=np.float32)[second % 4]},
-            make_payload(video_id="v1", second=second, has_audio=False, flags=[], checkpoint=checkpoint),
-        )
-        for second in range(n_seconds)
-    ]
-    store.upsert_seconds(points)
+    rows = np.eye(4, dtype=np.float32)
+    store.upsert_seconds([silent_second("v1", n, rows[n % 4], checkpoint=checkpoint) for n in range(n_seconds)])
     store.upsert_videos([VideoRecord("v1", ("/films/v1.mp4",), status=DONE, seconds_done=n_seconds)])
     return store
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.indexes import Contents, assert_nearly_same, contents_of
-from tests.qdrant_loopback import LoopbackQdrant
+from tests.indexes import Contents, assert_nearly_same, contents_of, silent_second
+from tests.qdrant_loopback import LOCAL_MODE, LoopbackQdrant
 from visxp_search import store_server
 from visxp_search.cli import main
 from visxp_search.errors import CollectionError
@@ -22,20 +22,15 @@ from visxp_search.store import (
     API_KEY_VARIABLE,
     CA_VARIABLE,
     DONE,
-    SecondPoint,
     ServerSettings,
     Store,
     VideoRecord,
-    make_payload,
     open_store,
 )
 from visxp_search.store_admin import take_snapshot
 from visxp_search.store_retries import RetryPolicy
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 DIMS = {"visual": 8}
 FAULTS = ("delay", "cut before", "cut in the answer", "reset", "corrupt the status line", "corrupt the JSON")
 
@@ -142,17 +137,7 @@ def work(store: Store) -> Contents:
         vectors = generator.normal(size=(5, 8)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         store.upsert_videos([VideoRecord(video, (f"/{video}.mp4",))])
-        store.upsert_seconds(
-            [
-                SecondPoint(
-                    video,
-                    second,
-                    {"visual": vector},
-                    make_payload(video_id=video, second=second, has_audio=False, flags=[], checkpoint="c1"),
-                )
-                for second, vector in enumerate(vectors)
-            ]
-        )
+        store.upsert_seconds([silent_second(video, second, vector) for second, vector in enumerate(vectors)])
         store.upsert_videos([VideoRecord(video, (f"/{video}.mp4",), status=DONE, seconds_done=5)])
         assert store.query("visual", vectors[2:3], top=1)[0][0].video_id == video
     store.set_payload("v1", 1, {"cluster": 4})

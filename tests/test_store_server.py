@@ -12,16 +12,14 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient, models
 
+from tests.qdrant_loopback import LOCAL_MODE
 from visxp_search import store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import API_KEY_VARIABLE, PAYLOAD_INDEXES, ServerSettings
 from visxp_search.store_retries import Retries, RetryPolicy
 from visxp_search.store_server import INDEXING_THRESHOLD_KILOBYTES, open_client_store
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 DIMS = {"visual": 4, "audio": 3, "joint": 2}
 QUICK = RetryPolicy(first_pause_seconds=0.01, longest_pause_seconds=0.05, total_seconds=30.0)

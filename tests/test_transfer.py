@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from qdrant_client import QdrantClient
 
+from tests.qdrant_loopback import LOCAL_MODE
 from tests.test_parquet import DIMS, assert_same_contents, contents, fill, silent
 from visxp_search.cli import main
 from visxp_search.cluster_fit import FitOptions, fit_clusters
@@ -24,10 +25,7 @@ from visxp_search.store_collection import CollectionStore
 from visxp_search.store_edge import open_edge_store
 from visxp_search.store_server import open_client_store
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Local mode performs exact .* search:UserWarning"),
-]
+pytestmark = LOCAL_MODE
 
 
 def embedded(path: Path, *, checkpoint: str = "c1") -> Store:

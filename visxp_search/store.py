@@ -11,21 +11,21 @@ The identity of points: a second's id is the UUIDv5 of (video id, second), so st
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
-from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import numpy.typing as npt
 
 from visxp_search.errors import CollectionError, UsageError
 
-SCHEMA_VERSION, OLDEST_SCHEMA = 2, 1
+SCHEMA_VERSION, OLDEST_SCHEMA = 3, 1
 """What new indexes are, and the oldest that is read. Since 2 an embedded index keeps its ledger in another way
-(`store_edge.LEDGERS`); its seconds, and indexes on servers and in Parquet, are as in 1."""
+(`store_edge.LEDGERS`), since 3 vectors and payload indexes of its seconds are read where they are needed and not all at
+opening; indexes on servers and in Parquet are as in 1."""
 VECTORS = ("visual", "audio", "joint")
 
 _NAMESPACE = uuid.UUID("6f1f2f0e-4a0d-5c8e-9a57-1d7a3f9b7c01")
@@ -419,103 +419,6 @@ VIDEO_PAYLOAD_INDEXES = {"video_id": "keyword", "status": "keyword"}
 HIT_KEYS = ("video_id", "second")
 """Payload keys that a hit needs."""
 
-DOCUMENTS = ("clusters",)
-"""Names of the documents that an index can keep."""
-
-BULKY_VIDEO_KEYS = ("stats", "facts")
-"""Payload keys of the ledger that a listing does not need."""
-
-IDENTITY_KEYS = ("video_id", "second", "start_ms")
-"""Payload keys that `set_payload` may not touch."""
-
-
-def conditions(where: Filter | None) -> dict[str, list[dict[str, Any]]]:
-    """A filter as plain data in the JSON form of Qdrant's REST API; the stores turn it into their own classes.
-
-    Each condition is one of `{"key", "match": {"any": [...]}}`, `{"key", "range": {"gte", "lt"}}` and `{"has_vector"}`.
-    """
-    where = where or Filter()
-    must: list[dict[str, Any]] = [_any_of("flags", [flag]) for flag in where.flags]
-    if where.video_ids is not None:
-        must.append(_any_of("video_id", where.video_ids))
-    told = {"cluster": where.clusters, "cluster_visual": where.clusters_visual, "cluster_audio": where.clusters_audio}
-    must += [_any_of(key, values) for key, values in told.items() if values is not None]
-    if where.branch is not None:
-        must.append(_any_of("path", [where.branch]))
-    if where.seconds is not None:
-        start, stop = where.seconds
-        must.append({"key": "second", "range": {"gte": start, "lt": stop}})
-    if where.has_vector is not None:
-        must.append({"has_vector": where.has_vector})
-    unwanted = {"video_id": where.not_video_ids, "cluster": where.not_clusters, "flags": where.not_flags}
-    return {"must": must, "must_not": [_any_of(key, values) for key, values in unwanted.items() if values]}
-
-
-def _any_of(key: str, values: Iterable[object]) -> dict[str, Any]:
-    return {"key": key, "match": {"any": list(values)}}
-
-
-def video_payload(record: VideoRecord) -> dict[str, Any]:
-    """A ledger entry as JSON data, without its vectors; `video_record` is the inverse."""
-    payload = {f.name: getattr(record, f.name) for f in fields(record) if f.name != "vectors"}
-    payload["facts"] = dict(record.facts)
-    payload["paths"] = [_path_to_text(path) for path in record.paths]
-    payload["stats"] = {_path_to_text(path): list(stat) for path, stat in record.stats.items()}
-    payload["error"] = record.error.encode("utf-8", "backslashreplace").decode()
-    return payload
-
-
-def video_record(payload: Mapping[str, Any]) -> VideoRecord:
-    """The ledger entry of a payload; keys that this version does not know are ignored."""
-    known = {name: payload[name] for name in _PLAIN_KEYS if name in payload}
-    paths = tuple([_path_from_text(path) for path in payload["paths"]])
-    stats = {_path_from_text(path): stat for path, stat in payload.get("stats", {}).items()}
-    record = object.__new__(VideoRecord)  # its own constructor, which sets each field apart, takes three times as long
-    vars(record).update({"facts": {}, "vectors": {}, **known, "paths": paths, "stats": stats})
-    return record
-
-
-_PLAIN_KEYS = tuple(f.name for f in fields(VideoRecord) if f.name not in ("paths", "stats", "vectors"))
-
-
-def _path_to_text(path: str) -> str:
-    """A path as valid Unicode: one that holds undecodable bytes (lone surrogates) becomes a `file://` URI."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return Path(path).as_uri()
-    return path
-
-
-def _path_from_text(text: str) -> str:
-    return os.fsdecode(unquote_to_bytes(text.removeprefix("file://"))) if text.startswith("file://") else text
-
-
-def check_points(points: Iterable[SecondPoint], dims: Mapping[str, int]) -> None:
-    """Refuse points that would poison a collection (Qdrant Edge accepts NaN).
-
-    Raises:
-        ValueError: If a vector's name, length, finiteness or norm is wrong.
-    """
-    for point in points:
-        check_vectors(point.vectors, dims, owner=f"second {point.second} of {point.video_id}")
-
-
-def check_vectors(vectors: Mapping[str, npt.NDArray[np.float32]], dims: Mapping[str, int], *, owner: str) -> None:
-    """Refuse vectors of a wrong name, length, finiteness or norm; `owner` says in the message whose they are.
-
-    Raises:
-        ValueError: If one is wrong.
-    """
-    for name, vector in vectors.items():
-        which = f"vector {name!r} of {owner}"
-        check_vector_name(name, dims)
-        if vector.shape != (dims[name],):
-            raise ValueError(f"{which} has shape {vector.shape}; expected ({dims[name]},)")
-        norm = float(np.linalg.norm(vector))
-        if not np.isfinite(norm) or abs(norm - 1) > 1e-3:
-            raise ValueError(f"{which} has norm {norm}; expected a finite vector of norm 1")
-
 
 def mean_vectors(points: Sequence[SecondPoint]) -> dict[str, npt.NDArray[np.float32]]:
     """Vector name -> normalised mean over the seconds that have it; the vectors of a `VideoRecord`."""
@@ -529,32 +432,6 @@ def mean_vectors(points: Sequence[SecondPoint]) -> dict[str, npt.NDArray[np.floa
     return means
 
 
-def check_vector_name(name: str, dims: Mapping[str, int]) -> None:
-    """Refuse a vector name that the collection does not have.
-
-    Raises:
-        ValueError: If it has no such vector.
-    """
-    if name not in dims:
-        raise ValueError(f"vector {name!r} is unknown; this collection has {sorted(dims)}")
-
-
-def check_query(embeddings: npt.NDArray[np.float32], *, dim: int) -> None:
-    """Refuse query embeddings that have no cosine similarity to anything.
-
-    Raises:
-        ValueError: If they are not (Q, dim), or a row is zero or not finite.
-    """
-    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
-        raise ValueError(f"query embeddings have shape {embeddings.shape}; expected (Q, {dim})")
-    norms = np.linalg.norm(embeddings, axis=1)  # (Q, D) -> (Q,)
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if bad.size:
-        raise ValueError(
-            f"query embedding {bad[0]} has norm {norms[bad[0]]}; expected a finite vector that is not zero"
-        )
-
-
 def new_info(checkpoint: str | None, create: Mapping[str, int]) -> CollectionInfo:
     """What an index that is about to be created will say of itself.
 
@@ -566,36 +443,6 @@ def new_info(checkpoint: str | None, create: Mapping[str, int]) -> CollectionInf
     if not create or not set(create) <= set(VECTORS) or min(create.values()) < 1:
         raise ValueError(f"dims {dict(create)} unsupported; expected positive lengths for some of {VECTORS}")
     return CollectionInfo(checkpoint=checkpoint, dims=dict(create))
-
-
-_INFO_FORMAT = "visxp-index"
-
-
-def info_to_json(info: CollectionInfo) -> dict[str, Any]:
-    """What an index says of itself as JSON data; `info_from_json` is the inverse."""
-    return {"format": _INFO_FORMAT, **asdict(info)}
-
-
-def info_from_json(data: Any, *, location: str) -> CollectionInfo:
-    """Read what `info_to_json` wrote, in whatever state it is found.
-
-    Raises:
-        CollectionError: If it is not the description of a visxp index, or of one of a schema that is not read.
-    """
-    try:
-        if data["format"] != _INFO_FORMAT:
-            raise ValueError(f"its format is {data['format']!r}, not {_INFO_FORMAT!r}")
-        schema = int(data["schema"])
-        readable = OLDEST_SCHEMA <= schema <= SCHEMA_VERSION  # another version may say the rest in another way
-        dims = {str(name): int(dim) for name, dim in data["dims"].items()} if readable else {}
-        info = CollectionInfo(checkpoint=str(data["checkpoint"]) if readable else "", dims=dims, schema=schema)
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise CollectionError(
-            f"the description of index {location} is damaged or not that of a visxp index ({exc!r}); restore it from a "
-            f"backup, or index the videos again into a new --index"
-        ) from exc
-    check_info(info, wanted_checkpoint=None, location=location)
-    return info
 
 
 def check_info(
@@ -625,16 +472,6 @@ def check_info(
             f"index {location} has vectors {dict(found.dims)}, the checkpoint makes {dict(wanted_dims)}; pass the "
             f"checkpoint that made the index with --model, or index the videos again into a new --index"
         )
-
-
-def check_document_name(name: str) -> None:
-    """Refuse a document that an index does not have.
-
-    Raises:
-        ValueError: If it has none of this name.
-    """
-    if name not in DOCUMENTS:
-        raise ValueError(f"document {name!r} is unknown; expected one of {DOCUMENTS}")
 
 
 def is_url(location: str | Path) -> bool:

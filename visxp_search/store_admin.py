@@ -18,16 +18,9 @@ import httpx
 from qdrant_client import QdrantClient, models
 
 from visxp_search.errors import CollectionError, ExchangeError, MissingIndexError
-from visxp_search.store import (
-    DONE,
-    PAYLOAD_INDEXES,
-    CollectionInfo,
-    ServerSettings,
-    info_from_json,
-    info_to_json,
-    is_url,
-)
+from visxp_search.store import DONE, PAYLOAD_INDEXES, CollectionInfo, ServerSettings, is_url
 from visxp_search.store_collection import CollectionStore
+from visxp_search.store_json import info_from_json, info_to_json
 from visxp_search.store_server import (
     INDEXING_THRESHOLD_KILOBYTES,
     alias_names,

@@ -16,8 +16,6 @@ import numpy.typing as npt
 
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
-    BULKY_VIDEO_KEYS,
-    IDENTITY_KEYS,
     PAYLOAD_INDEXES,
     STATUSES,
     CollectionInfo,
@@ -25,17 +23,18 @@ from visxp_search.store import (
     Hit,
     SecondPoint,
     VideoRecord,
+    second_id,
+    video_point_id,
+)
+from visxp_search.store_checks import (
+    IDENTITY_KEYS,
     check_document_name,
     check_points,
     check_query,
     check_vector_name,
     check_vectors,
-    conditions,
-    second_id,
-    video_payload,
-    video_point_id,
-    video_record,
 )
+from visxp_search.store_json import BULKY_VIDEO_KEYS, conditions, video_payload, video_record
 
 T = TypeVar("T")
 
@@ -55,7 +54,7 @@ MOST_LEFT_OUT = 20_000
 """Unwanted videos with more seconds than this, together, are filtered out by the engine."""
 
 Where = Mapping[str, list[dict[str, Any]]]
-"""A filter in the form of `store.conditions`."""
+"""A filter in the form of `store_json.conditions`."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """An embedded index of an older schema is brought to the present one; what it was is kept.
 
-A step makes what the next schema needs *beside* what is there. Then `index.json` is replaced, which is the one moment
-of change: killed before it, the index is what it was, and the next call begins again; killed after it, the next call
-puts away what is left. What a step replaced is moved into `backup-schemaN/`, with the `index.json` of that time: to go
-back, move both into the index again.
+A step makes what the next schema needs *beside* what is there, or has the engine write its segments anew. Then
+`index.json` is replaced, which is the one moment of change: killed before it, the index is what it was, and the next
+call begins again; killed after it, the next call puts away what is left. What a step replaced is moved into
+`backup-schemaN/`, with the `index.json` of that time: to go back, move both into the index again.
 """
 
 import shutil
@@ -12,8 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visxp_search.errors import CollectionError, MissingIndexError
-from visxp_search.store import SCHEMA_VERSION, CollectionInfo, check_info
-from visxp_search.store_edge import INFO, LEDGERS, locked, open_ledger, read_info, require_space, write_info
+from visxp_search.store import PAYLOAD_INDEXES, SCHEMA_VERSION, CollectionInfo, check_info
+from visxp_search.store_edge import (
+    INFO,
+    LEDGERS,
+    locked,
+    open_ledger,
+    open_seconds,
+    read_info,
+    require_space,
+    write_info,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,8 @@ class Step:
 
     Attributes:
         make: makes what is new, beside what is there; called again after it was cut short.
-        replaces: names of what the new schema does not use any more.
+        replaces: names of what the new schema does not use any more; nothing where the form stays and only the engine's
+            settings change.
     """
 
     make: Callable[[Path, CollectionInfo], None]
@@ -68,8 +78,9 @@ def _migrate_locked(path: Path) -> Migration:
         step, backup = STEPS[info.schema], _backup(path, info.schema)
         if any((backup / name).exists() for name in step.replaces):
             raise CollectionError(f"{backup} holds an earlier backup; move it away, then migrate again")
-        backup.mkdir(exist_ok=True)
-        shutil.copy2(path / INFO, backup / INFO)
+        if step.replaces:
+            backup.mkdir(exist_ok=True)
+            shutil.copy2(path / INFO, backup / INFO)
         step.make(path, info)
         info = replace(info, schema=info.schema + 1)
         write_info(path, info)
@@ -105,5 +116,14 @@ def _keep_the_ledger_apart(path: Path, info: CollectionInfo) -> None:
         ledger.close()
 
 
-STEPS: Mapping[int, Step] = {1: Step(_keep_the_ledger_apart, (LEDGERS[1],))}
+def _read_vectors_where_needed(path: Path, info: CollectionInfo) -> None:
+    """Have the engine write the seconds anew, with vectors and payload indexes that are not read at opening."""
+    seconds = open_seconds(path, info)
+    try:
+        seconds.renew(PAYLOAD_INDEXES)
+    finally:
+        seconds.close()
+
+
+STEPS: Mapping[int, Step] = {1: Step(_keep_the_ledger_apart, (LEDGERS[1],)), 2: Step(_read_vectors_where_needed, ())}
 """Schema -> the step from it to the next."""

@@ -38,11 +38,10 @@ from visxp_search.store import (
     CollectionInfo,
     ServerSettings,
     check_info,
-    info_from_json,
-    info_to_json,
     new_info,
 )
 from visxp_search.store_collection import CollectionStore, StoredPoint, Where, stored_point
+from visxp_search.store_json import info_from_json, info_to_json
 from visxp_search.store_retries import Retries, RetryPolicy
 
 OLDEST_SERVER = (1, 13)

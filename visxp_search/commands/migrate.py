@@ -29,7 +29,5 @@ def index_migrate(index: IndexOption = None, as_json: JsonOption = False, quiet:
     elif done.before == done.after and not backups:
         say(f"{location} has schema version {done.after} already")
     else:
-        say(
-            f"{location} has schema version {done.after} now; what it was is kept in {', '.join(backups)}: "
-            f"remove that when all is well"
-        )
+        kept = f"; what it was is kept in {', '.join(backups)}: remove that when all is well" if backups else ""
+        say(f"{location} has schema version {done.after} now{kept}")

@@ -25,16 +25,8 @@ import pyarrow.parquet as pq
 
 from visxp_search.errors import ExchangeError, UsageError
 from visxp_search.exchange.contents import BATCH, VIDEO_BATCH, Contents, Progress, contents_of, store_contents
-from visxp_search.store import (
-    CollectionInfo,
-    SecondPoint,
-    Store,
-    VideoRecord,
-    info_from_json,
-    info_to_json,
-    video_payload,
-    video_record,
-)
+from visxp_search.store import CollectionInfo, SecondPoint, Store, VideoRecord
+from visxp_search.store_json import info_from_json, info_to_json, video_payload, video_record
 
 SECONDS, VIDEOS, CLUSTERS = "seconds.parquet", "videos.parquet", "clusters.json"
 FORMAT_VERSION = 1
