@@ -23,8 +23,9 @@ from visxp_search import cluster_edit
 from visxp_search.cli import main
 from visxp_search.cluster_book import ROOT
 from visxp_search.cluster_describe import SORTS, Example, describe_nodes, shown_nodes, summarise
-from visxp_search.cluster_fit import FitOptions, choose_n_clusters, fit_clusters
+from visxp_search.cluster_fit import FitOptions, fit_clusters
 from visxp_search.cluster_model import make_features
+from visxp_search.cluster_prototypes import choose_n_clusters
 from visxp_search.cluster_sheet import Tile, make_tiles, render_sheet
 from visxp_search.cluster_store import DOCUMENT, Clustering, label_points, require_clustering, write_clustering
 from visxp_search.errors import CollectionError, UsageError

@@ -103,6 +103,29 @@ def test_sealed_seconds_are_found_as_by_comparing_with_all(sealed: Store, tmp_pa
         )
 
 
+@pytest.mark.parametrize(("most_moved", "n_sealings"), [(700, 2), (10**6, 1)])
+def test_new_payloads_for_all_leave_all_sealed(
+    sealed: Store, monkeypatch: pytest.MonkeyPatch, most_moved: int, n_sealings: int
+) -> None:
+    """The engine moves seconds with new payloads out of their sealed segments; sealed anew, all is there."""
+    monkeypatch.setattr(store_edge, "MOST_MOVED", most_moved)
+    seal, sealings = store_edge.EdgeCollection.optimize, []
+
+    def count(part: store_edge.EdgeCollection) -> None:
+        sealings.append(part)
+        seal(part)
+
+    monkeypatch.setattr(store_edge.EdgeCollection, "optimize", count)
+    with sealed.bulk_load():
+        sealed.set_payloads(
+            [(video_id(n), second, {"cluster": n}) for n in range(N_VIDEOS) for second in range(VIDEO_SECONDS)]
+        )
+    assert len(sealings) == n_sealings
+    assert sealed.facet("cluster") == dict.fromkeys(range(N_VIDEOS), VIDEO_SECONDS)
+    [hits] = sealed.query("visual", VECTORS[4, 40][None], top=20)
+    assert [(hit.video_id, hit.second) for hit in hits] == exact_best(VECTORS[4, 40], 20)
+
+
 def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from training.config import SelfLabelConfig
 from training.pairs import Pairs, Rows, embed_frames, embed_waveforms
 from visxp_search.checkpoint import Networks
-from visxp_search.cluster_fit import fit_prototypes
+from visxp_search.cluster_prototypes import fit_prototypes
 from visxp_search.clusters import (
     Blocks,
     balance_labels,

@@ -13,10 +13,13 @@ from visxp_search.cluster_book import (
     name_node,
     split_cluster,
 )
-from visxp_search.cluster_fit import LEAST_SAMPLE, fit_prototypes
+from visxp_search.cluster_prototypes import fit_prototypes
 from visxp_search.cluster_store import Clustering, apply_clustering, pages, write_clustering
 from visxp_search.errors import UsageError
 from visxp_search.store import Filter, Store
+
+MOST_SPLIT = 20_000
+"""Seconds of a cluster that its parts are fitted to."""
 
 
 def name(store: Store, clustering: Clustering, node: str, text: str) -> Clustering:
@@ -53,7 +56,7 @@ def split(store: Store, clustering: Clustering, cluster: int, *, parts: int = 2,
         return _relabel(store, clustering, split_cluster(book, cluster, own[1:]))
     model = clustering.model
     seconds = store.seconds(Filter(clusters=(cluster,)), with_vectors=model.modalities)
-    points = next(pages(seconds, LEAST_SAMPLE), [])
+    points = next(pages(seconds, MOST_SPLIT), [])
     features = model.features(points)
     if len(np.unique(features, axis=0)) < parts:
         raise UsageError(f"cluster {cluster} has fewer than {parts} different seconds; it cannot be split so")

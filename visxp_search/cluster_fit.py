@@ -1,19 +1,14 @@
 """Fits the clusters of an archive to its stored embeddings, in constant memory.
 
-The seconds are read once from the store into a temporary file of float16 (`Spool`), which is then read block by block
-as often as needed. Prototypes are fitted to a sample in memory by self-labelling: labels of wanted sizes, prototypes as
-the means of their members, and again. Then the offsets that give all spooled seconds the wanted sizes are found. Points
-stream in the order of their ids, which are hashes, so the first n are a random sample and a fit depends on nothing but
-the stored points, the seed and the clusters before it.
+The seconds are read once into a temporary file (`cluster_spool`). Prototypes are fitted to a sample of them in memory
+(`cluster_prototypes`); then the offsets that give all spooled seconds the wanted sizes are found, the hierarchy is
+built, and every second is labelled. A fit depends on nothing but the stored points, the seed and the clusters before.
 """
 
 import hashlib
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
-from zlib import crc32
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,54 +16,35 @@ import torch
 from torch import Tensor
 
 from visxp_search.cluster_book import ROOT, ClusterBook, carry_rows, carry_tree
-from visxp_search.cluster_model import MODALITIES, ClusterModel, FloatArray, make_features, stack_vectors
-from visxp_search.cluster_store import PAGE, Clustering, FitFacts, apply_clustering, pages, read_clustering
+from visxp_search.cluster_model import MODALITIES, ClusterModel, FloatArray, make_features
+from visxp_search.cluster_prototypes import (
+    N_NEAR,
+    SHARPNESS,
+    SIZE_TOLERANCE,
+    SIZES,
+    Progress,
+    choose_n_clusters,
+    fit_prototypes,
+    stability_of,
+)
+from visxp_search.cluster_spool import ABSENCE, MOST_SAMPLE, Spool, fill_spool
+from visxp_search.cluster_store import PAGE, Clustering, FitFacts, apply_clustering, read_clustering
 from visxp_search.clusters import (
     NearScores,
     balance_labels,
-    confirmed_bits,
-    gaussian_sizes,
     hard_assignment,
-    mutual_information,
     near_scores,
-    spread_prototypes,
-    uniform_sizes,
-    update_prototypes,
     whole_sizes,
 )
 from visxp_search.errors import CollectionError, UsageError
 from visxp_search.hierarchy import cluster_hierarchy, widen_tree
 from visxp_search.store import Store
 
-SIZES = ("natural", "tempered", "uniform", "gaussian")
 MOST_CLUSTERS = 5000
-MOST_SPOOLED = 2_000_000
-"""Seconds that sizes are balanced on; at 2 x 256 numbers 2 GB of temporary disk. More are assigned, not balanced."""
-SAMPLE_PER_CLUSTER, LEAST_SAMPLE, MOST_SAMPLE = 100, 20_000, 150_000
-"""Seconds that prototypes are fitted to, for each prototype, and at least and at most."""
-ABSENCE = 1.0
-"""What a missing modality counts beside one that is there: different pictures without sound are as alike as different
-pictures with the same sound."""
-SHARPNESS = 12.0
-"""Of the assignment by cosine; a second that is 0.1 nearer to one prototype is 3 times as much its."""
-PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 8
-TOO_FEW = 0.1
-"""A cluster of fewer than this share of the mean size gets another place while prototypes are looked for."""
-SIZE_TOLERANCE = 0.02
-N_NEAR = 32
-"""Clusters that a second may go to while sizes are balanced: its best ones by then."""
+SAMPLE_PER_CLUSTER, LEAST_SAMPLE = 100, 20_000
+"""Seconds that prototypes are fitted to, for each prototype, and at least."""
 BALANCE_ROUNDS = 16
 """How often, at most, the best clusters are looked for anew."""
-AUTO_CLUSTERS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
-AUTO_SECONDS_PER_CLUSTER = 10
-"""`auto` tries no K with fewer seconds of one half a cluster."""
-HALVINGS = 3
-PATIENCE = 4
-STRETCH_SECONDS, FEWEST_STRETCHES = 10, 8
-"""Seconds of a video that stay together when `auto` halves an archive, unless it has fewer stretches than that."""
-
-Progress = Callable[[str, int, int], None]
-"""Told a step's name, what is done of it, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +109,7 @@ def fit_clusters(
 
 
 def _fit(
-    spool: "Spool", options: FitOptions, old: Clustering | None, n_seconds: int, progress: Progress
+    spool: Spool, options: FitOptions, old: Clustering | None, n_seconds: int, progress: Progress
 ) -> tuple[Clustering, int]:
     again = old is not None and options.n_clusters in (None, len(old.book.rows)) and not options.fresh
     n_sample = SAMPLE_PER_CLUSTER * (options.n_clusters or (len(old.book.rows) if old else 0))
@@ -142,7 +118,7 @@ def _fit(
     spool.turn_into_features()
     sample = torch.from_numpy(spool.first(n_sample))
 
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: tuple[tuple[int, float, float], ...] = ()
     start = None
     if again and old is not None:
         # Those of earlier releases have no numbers for what is missing.
@@ -169,7 +145,9 @@ def _fit(
     progress("fit prototypes", 1, 1)
     stability = None
     if options.check_stability:
-        stability = _stability(sample, prototypes, offsets, options, n_modalities=len(spool.means))
+        stability = stability_of(
+            sample, prototypes, offsets, n_modalities=len(spool.means), sizes=options.sizes, seed=options.seed
+        )
     wanted_sizes = None if options.sizes == "natural" else sizes
     offsets, wanted, obtained = _balance(spool, prototypes, wanted_sizes, offsets, progress)
     model = ClusterModel(
@@ -193,265 +171,6 @@ def _fit(
         obtained=tuple(obtained.tolist()),
     )
     return Clustering(model, book, fit), carried
-
-
-def fit_prototypes(
-    sample: Tensor, n_clusters: int, *, n_modalities: int = 0, sizes: str, seed: int, start: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Self-labelling of a sample: plain spherical k-means to begin with, then labels of wanted sizes.
-
-    Natural sizes are whatever they are, so for them it is k-means to the end, without offsets.
-
-    Args:
-        sample: (B, F) features of norm 1.
-        n_clusters: K <= B.
-        n_modalities: so many last columns say what a second misses, see `cluster_model.make_features`.
-        sizes: see `FitOptions`.
-        seed: of the first prototypes and of Gaussian sizes.
-        start: (K, F) prototypes to begin with; None for rows that lie far apart, and one for the few silent seconds.
-
-    Returns:
-        Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's labels nearly have them.
-    """
-    prototypes = start
-    if prototypes is None:
-        prototypes = _first_prototypes(sample, n_clusters, n_modalities=n_modalities, seed=seed)
-    offsets = torch.zeros(n_clusters, dtype=torch.float64)
-    if sizes == "natural":
-        for _ in range(BALANCED_EPOCHS):
-            prototypes = _means(sample, (sample @ prototypes.T).argmax(dim=1), prototypes)
-    counts = torch.bincount((sample @ prototypes.T).argmax(dim=1), minlength=n_clusters)
-    wanted = _wanted_sizes(counts, kind=sizes, seed=seed)
-    if sizes == "natural":
-        return prototypes, wanted, offsets
-    for _ in range(BALANCED_EPOCHS):
-        scores = sample @ prototypes.T
-        near = near_scores(scores, offsets=offsets, n_near=N_NEAR)
-        offsets = balance_labels(
-            lambda near=near: [near],
-            cluster_sizes=wanted,
-            sharpness=4 * SHARPNESS,
-            start=offsets,
-            tolerance=SIZE_TOLERANCE,
-            passes=8,
-            doublings=1,
-        )
-        # Labels, not the soft plan: in its means two prototypes of one kind become the same, and then no offset parts
-        # their seconds.
-        prototypes = _means(sample, hard_assignment(scores, offsets=offsets), prototypes)
-    return prototypes, wanted, offsets
-
-
-def _stability(sample: Tensor, prototypes: Tensor, offsets: Tensor, options: FitOptions, *, n_modalities: int) -> float:
-    """NMI of a sample's labels with those of a fit of as many clusters that began with other seconds."""
-    n_clusters = len(prototypes)
-    other, _, other_offsets = fit_prototypes(
-        sample,
-        n_clusters,
-        n_modalities=n_modalities,
-        sizes=options.sizes,
-        seed=options.seed + _n_tries(n_clusters),
-    )
-    labels = hard_assignment(sample @ prototypes.T, offsets=offsets)
-    return round(mutual_information(labels, hard_assignment(sample @ other.T, offsets=other_offsets)), 4)
-
-
-def _n_tries(n_clusters: int) -> int:
-    """Beginnings tried: few clusters end up in a poor optimum more easily, and cost little."""
-    return max(1, min(8, 256 // n_clusters))
-
-
-def _first_prototypes(sample: Tensor, n_clusters: int, *, n_modalities: int, seed: int) -> Tensor:
-    """The prototypes (K, F) nearest to a sample (B, F) of several that began elsewhere."""
-    given = _prototypes_of_absence(sample, n_clusters, n_modalities=n_modalities)
-    tries = [
-        _plain_prototypes(sample, n_clusters, given=given, seed=seed + turn) for turn in range(_n_tries(n_clusters))
-    ]
-    return max(tries, key=lambda found: float((sample @ found.T).max(dim=1).values.mean()))
-
-
-def _prototypes_of_absence(sample: Tensor, n_clusters: int, *, n_modalities: int) -> Tensor:
-    """(n, F) for each modality that is missing in enough seconds for a cluster, and not too many for one, their mean.
-
-    Left to chance, the few silent seconds of an archive are divided among its pictures.
-    """
-    mean_size = len(sample) / n_clusters
-    columns = (sample[:, -column] > 0 for column in range(n_modalities, 0, -1))
-    few = [missing for missing in columns if TOO_FEW * mean_size < int(missing.sum()) <= mean_size]
-    means = [sample[missing].mean(dim=0) for missing in few[: n_clusters - 1]]
-    return torch.nn.functional.normalize(torch.stack(means), dim=1) if means else sample[:0]
-
-
-def _plain_prototypes(sample: Tensor, n_clusters: int, *, given: Tensor, seed: int) -> Tensor:
-    """Spherical k-means from given prototypes (n, F), and rows that lie far from these and from each other."""
-    prototypes = spread_prototypes(sample, n_clusters, first=given, seed=seed)
-    for epoch in range(PLAIN_EPOCHS):
-        nearest = (sample @ prototypes.T).argmax(dim=1)
-        if epoch < PLAIN_EPOCHS - 2:
-            _refill(nearest, sample, n_clusters)
-        prototypes = _means(sample, nearest, prototypes)
-    return prototypes
-
-
-def _means(sample: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
-    """Prototypes (K, F) as the spherical means of the rows with their labels (B,)."""
-    members = torch.nn.functional.one_hot(labels, len(prototypes)).to(sample)
-    return update_prototypes(sample, members, prototypes=prototypes)
-
-
-def _refill(labels: Tensor, sample: Tensor, n_clusters: int) -> None:
-    """Give clusters that are all but empty half of the largest ones, by changing labels (B,) in place.
-
-    A large cluster is halved along the way from its middle to the member that is farthest from it.
-    """
-    counts = torch.bincount(labels, minlength=n_clusters)
-    for empty in torch.nonzero(counts < TOO_FEW * len(labels) / n_clusters).flatten().tolist():
-        largest = int(counts.argmax())
-        rows = torch.nonzero(labels == largest).flatten()
-        own = sample[rows] - sample[rows].mean(dim=0)
-        along = own @ own[int(own.norm(dim=1).argmax())]
-        half = rows[along > along.median()]
-        labels[half] = empty
-        counts[empty] += len(half)
-        counts[largest] -= len(half)
-
-
-def choose_n_clusters(
-    sample: Tensor, stretches: Tensor, *, n_modalities: int = 0, seed: int, progress: Progress
-) -> tuple[int, tuple[tuple[int, float], ...]]:
-    """The K whose clusters another half of the archive confirms, at the least price.
-
-    The sample is halved, so that seconds of one stretch of a video, which resemble each other anyway, are in one half;
-    K prototypes are fitted to each half, and both label all seconds. What both labellings tell in common beyond chance
-    are the *confirmed bits* of K clusters. A label of K clusters has log2 K bits, and half of those are the price: so
-    twice as many clusters must bring half a bit that is confirmed. (A silhouette is as good for any K on real
-    archives, whose seconds come in near copies.)
-
-    Args:
-        sample: (B, F) features of norm 1.
-        stretches: (B,) int64, equal for seconds of one stretch of a video.
-        n_modalities: see `fit_prototypes`.
-        seed: of the fits and the halves.
-        progress: told after each K.
-
-    Returns:
-        K, and the curve (K, mean over halvings of confirmed bits - log2(K) / 2); it ends where `PATIENCE` K in a row
-        were no better than the best before.
-    """
-    names, numbers = torch.unique(stretches, return_inverse=True)
-    if len(names) < FEWEST_STRETCHES:
-        names = numbers = torch.arange(len(sample))
-    generator = torch.Generator().manual_seed(seed)
-    halves = [torch.randperm(len(names), generator=generator)[numbers] < len(names) // 2 for _ in range(HALVINGS)]
-    smaller = min(min(int(half.sum()), int((~half).sum())) for half in halves)
-    grid = [k for k in AUTO_CLUSTERS if k * AUTO_SECONDS_PER_CLUSTER <= smaller] or [2]
-    curve: list[tuple[int, float]] = []
-    for done, k in enumerate(grid):
-        progress("choose K", done, len(grid))
-        bits = [
-            _confirmed(sample, numbers, half, min(k, smaller), n_modalities=n_modalities, seed=seed) for half in halves
-        ]
-        curve.append((k, round(sum(bits) / len(bits) - math.log2(k) / 2, 4)))
-        if len(curve) - 1 - _best(curve) >= PATIENCE:
-            break
-    progress("choose K", len(grid), len(grid))
-    return curve[_best(curve)][0], tuple(curve)
-
-
-def _confirmed(
-    sample: Tensor, stretches: Tensor, half: Tensor, n_clusters: int, *, n_modalities: int, seed: int
-) -> float:
-    """Confirmed bits of the labels of a sample (B, F) by fits to one half (B,) of it and to the other."""
-    fits = [
-        _first_prototypes(sample[part], n_clusters, n_modalities=n_modalities, seed=seed + 100 * turn)
-        for turn, part in enumerate((half, ~half))
-    ]
-    first, second = ((sample @ prototypes.T).argmax(dim=1) for prototypes in fits)
-    return confirmed_bits(first, second, stretches=stretches, seed=seed)
-
-
-def _best(curve: list[tuple[int, float]]) -> int:
-    """Where the curve is highest; the first of equal ones."""
-    return max(range(len(curve)), key=lambda at: (curve[at][1], -at))
-
-
-class Spool:
-    """The vectors of seconds in a temporary file, with room for their features, read block by block.
-
-    Args:
-        file: open for reading and writing; of float16 rows.
-        n_rows: number of rows.
-        means: modality -> (D,) mean.
-        stretches: (n,) int64 of the first rows: equal numbers for seconds of one stretch of a video.
-    """
-
-    def __init__(
-        self,
-        file: IO[bytes],
-        *,
-        n_rows: int,
-        means: dict[str, FloatArray],
-        stretches: npt.NDArray[np.int64],
-    ) -> None:
-        self.file = file
-        self.n_rows = n_rows
-        self.means = means
-        self.stretches = stretches
-        self.width = _width({name: len(mean) for name, mean in means.items()})
-
-    def blocks(self, size: int = PAGE) -> Iterator[FloatArray]:
-        """All rows as (n, F) float32, n <= size."""
-        for start in range(0, self.n_rows, size):
-            yield self._read(start, min(size, self.n_rows - start))
-
-    def first(self, n_rows: int) -> FloatArray:
-        """The first rows, or all there are."""
-        return self._read(0, min(n_rows, self.n_rows))
-
-    def turn_into_features(self) -> None:
-        """Replace vectors by features, see `cluster_model.make_features`."""
-        for at, block in enumerate(self.blocks()):
-            self.file.seek(at * PAGE * self.width * 2)
-            self.file.write(make_features(block, self.means, absence=ABSENCE).astype(np.float16).tobytes())
-
-    def _read(self, start: int, n_rows: int) -> FloatArray:
-        self.file.seek(start * self.width * 2)
-        data = self.file.read(n_rows * self.width * 2)
-        return np.frombuffer(data, dtype=np.float16).reshape(n_rows, self.width).astype(np.float32)
-
-
-def fill_spool(store: Store, file: IO[bytes], n_seconds: int, progress: Progress) -> Spool:
-    """Read the seconds, at most `MOST_SPOOLED` of them, and their mean embeddings."""
-    dims = {name: store.info.dims[name] for name in MODALITIES if name in store.info.dims}
-    sums = np.zeros(sum(dims.values()))
-    counts = dict.fromkeys(dims, 0)
-    room = ((0, 0), (0, _width(dims) - len(sums)))
-    n_rows = 0
-    stretches: list[int] = []
-    total = min(n_seconds, MOST_SPOOLED)
-    for points in pages(store.seconds(with_vectors=tuple(dims), page=PAGE)):
-        points = points[: MOST_SPOOLED - n_rows]
-        vectors = stack_vectors(points, dims)
-        file.write(np.pad(vectors, room).astype(np.float16).tobytes())
-        sums += vectors.sum(axis=0, dtype=np.float64)
-        for name in dims:
-            counts[name] += sum(name in point.vectors for point in points)
-        if n_rows < MOST_SAMPLE:
-            stretches += [crc32(f"{p.video_id}/{p.second // STRETCH_SECONDS}".encode()) for p in points]
-        n_rows += len(points)
-        progress("read seconds", n_rows, total)
-        if n_rows >= MOST_SPOOLED:
-            break
-    means, start = {}, 0
-    for name, dim in dims.items():
-        means[name] = (sums[start : start + dim] / max(counts[name], 1)).astype(np.float32)
-        start += dim
-    return Spool(file, n_rows=n_rows, means=means, stretches=np.array(stretches, dtype=np.int64))
-
-
-def _width(dims: Mapping[str, int]) -> int:
-    """Numbers of a second's features, see `cluster_model.make_features`."""
-    return sum(dims.values()) + len(dims)
 
 
 def build_tree(prototypes: Tensor, clusters: list[int], *, seed: int) -> dict[str, tuple[str, ...]]:
@@ -584,18 +303,6 @@ def _read_near(
         progress("balance sizes", done * spool.n_rows + n_rows, BALANCE_ROUNDS * spool.n_rows)
     starts = range(0, n_rows, PAGE)
     return counts, [NearScores(values[start : start + PAGE], clusters[start : start + PAGE]) for start in starts]
-
-
-def _wanted_sizes(counts: Tensor, *, kind: str, seed: int) -> Tensor:
-    """(K,) shares; the largest of Gaussian sizes go to the clusters that are largest already."""
-    if kind == "uniform":
-        return uniform_sizes(len(counts))
-    if kind == "gaussian":
-        sizes = torch.empty(len(counts), dtype=torch.float64)
-        sizes[counts.argsort(descending=True, stable=True)] = gaussian_sizes(len(counts), seed=seed)
-        return sizes
-    shares = (counts.double() + 1) ** (0.5 if kind == "tempered" else 1.0)
-    return shares / shares.sum()
 
 
 def _apply(store: Store, clustering: Clustering, n_seconds: int, progress: Progress) -> Clustering:

@@ -39,7 +39,7 @@ class FitFacts:
         seed: of everything random.
         n_seconds: seconds that were there.
         size_error: largest relative deviation of a prototype's size from the wanted one.
-        curve: (K, criterion) of the K that were tried; empty if K was given.
+        curve: K, criterion and its standard error of the K that were tried; empty if K was given.
         stability: NMI of the labels of a sample with those of another fit, that began elsewhere; None if not measured.
         wanted: seconds that each prototype should have, of those that sizes are balanced on.
         obtained: seconds that it has of them.
@@ -51,7 +51,7 @@ class FitFacts:
     seed: int
     n_seconds: int
     size_error: float
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: tuple[tuple[int, float, float], ...] = ()
     stability: float | None = None
     wanted: tuple[int, ...] = ()
     obtained: tuple[int, ...] = ()
@@ -108,7 +108,8 @@ def read_clustering(store: Store) -> Clustering | None:
             f"the clusters of index {store.location} have format {data.get('format')!r}, this program reads {FORMAT}; "
             f"use the visxp release that made them"
         )
-    curve = tuple((int(k), float(value)) for k, value in data["fit"]["curve"])
+    # Clusters of earlier releases have no errors.
+    curve = tuple((int(k), float(value), float(rest[0]) if rest else 0.0) for k, value, *rest in data["fit"]["curve"])
     return Clustering(
         model=ClusterModel.from_json(data["model"]),
         book=book_from_json(data["book"]),
@@ -185,24 +186,30 @@ def apply_clustering(
     if not whole and clusters is not None:
         some = tuple(clusters)
         wanted = [Filter(clusters=some), Filter(clusters_visual=some), Filter(clusters_audio=some)]
-    n_unflushed = 0
-    for where in wanted:
-        for points in pages(store.seconds(where, with_vectors=clustering.model.modalities, page=PAGE)):
-            updates = [
-                (point.video_id, point.second, values)
-                for point, values in zip(points, clustering.label(points), strict=True)
-                if _differs(point.payload, values)
-            ]
-            store.set_payloads(updates)
-            n_unflushed += len(updates)
-            if n_unflushed >= FLUSH_SECONDS:
-                store.flush()
-                n_unflushed = 0
-            on_seconds(len(points))
+    with store.bulk_load():
+        for where in wanted:
+            _set_labels(store, clustering, where, on_seconds)
     store.flush()
     done = replace(clustering, applied=True)
     write_clustering(store, done)
     return done
+
+
+def _set_labels(store: Store, clustering: Clustering, where: Filter | None, on_seconds: OnSeconds) -> None:
+    """Set the payloads of the seconds that match and have others."""
+    n_unflushed = 0
+    for points in pages(store.seconds(where, with_vectors=clustering.model.modalities, page=PAGE)):
+        updates = [
+            (point.video_id, point.second, values)
+            for point, values in zip(points, clustering.label(points), strict=True)
+            if _differs(point.payload, values)
+        ]
+        store.set_payloads(updates)
+        n_unflushed += len(updates)
+        if n_unflushed >= FLUSH_SECONDS:
+            store.flush()
+            n_unflushed = 0
+        on_seconds(len(points))
 
 
 def pages(points: Iterator[SecondPoint], size: int = PAGE) -> Iterator[list[SecondPoint]]:

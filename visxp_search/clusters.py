@@ -300,7 +300,7 @@ def update_prototypes(embeddings: Tensor, plan: Tensor, *, prototypes: Tensor) -
 
 
 def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int, first: Tensor | None = None) -> Tensor:
-    """Rows that lie far apart, to begin with: k-means++ for cosine distance.
+    """Rows that lie far apart, to begin with: k-means++ for cosine distance, the best of some candidates each time.
 
     Args:
         embeddings: (B, D) norm 1.
@@ -320,13 +320,17 @@ def spread_prototypes(embeddings: Tensor, n_clusters: int, *, seed: int, first: 
     prototypes = embeddings[:0] if first is None else first
     if not len(prototypes):
         prototypes = embeddings[torch.randint(len(embeddings), (1,), generator=generator)]
+    n_candidates = 2 + int(math.log(n_clusters))
     distance = (1 - embeddings @ prototypes.T).clamp(min=0).amin(dim=1)
     chosen = []
     for _ in range(n_clusters - len(prototypes)):
-        weights = distance.double() + 1e-9  # where all rows are equal, any will do
-        at = torch.rand(1, generator=generator, dtype=torch.float64) * weights.sum()
-        chosen.append(min(int(torch.searchsorted(weights.cumsum(0), at)), len(embeddings) - 1))
-        distance = torch.minimum(distance, (1 - embeddings @ embeddings[chosen[-1]]).clamp(min=0))
+        weights = (distance.double() + 1e-9).cumsum(0)  # where all rows are equal, any will do
+        at = torch.rand(n_candidates, generator=generator, dtype=torch.float64) * weights[-1]
+        candidates = torch.searchsorted(weights, at).clamp(max=len(embeddings) - 1)
+        left = torch.minimum(distance[:, None], (1 - embeddings @ embeddings[candidates].T).clamp(min=0))  # (B, C)
+        best = int(left.sum(dim=0).argmin())
+        chosen.append(int(candidates[best]))
+        distance = left[:, best]
     return torch.cat([prototypes, embeddings[chosen]])
 
 

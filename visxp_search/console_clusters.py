@@ -29,13 +29,14 @@ def print_fit(report: FitReport) -> None:
     if report.resumed:
         print("a fit that had been interrupted was completed; run the command again to fit anew")
     if fit.curve:
-        best = max(max(value for _, value in fit.curve), 1e-9)
+        best = max(max(value for _, value, _ in fit.curve), 1e-9)
         print(
-            "K by what two halves of the archive both tell, in bits beyond chance, less half of what K labels can tell:"
+            "K by what two halves of the archive both tell, in bits beyond chance, less a quarter of what K labels can "
+            "tell;\nof those within one standard error of the best the largest is taken:"
         )
-        for k, value in fit.curve:
+        for k, value, error in fit.curve:
             bar = "█" * round(BAR_WIDTH * max(value, 0) / best)
-            print(f"  {k:4}  {value:6.2f}  {bar}{'  <- taken' if k == fit.n_clusters else ''}")
+            print(f"  {k:4}  {value:6.2f} ± {error:.2f}  {bar}{'  <- taken' if k == fit.n_clusters else ''}")
     print(f"{len(book.clusters())} clusters of {fit.n_seconds} seconds, {len(book.tree) - 1} branches")
     _print_sizes(fit)
     if fit.stability is not None:

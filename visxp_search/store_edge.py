@@ -26,7 +26,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ much to scan. Until then, and so in smaller archives, searches compare the vecto
 
 N_SEGMENTS, SEGMENT_SECONDS = 12, 250_000
 """Where there are more segments, the smallest are merged, up to this size; several are scanned in parallel."""
+
+MOST_MOVED = 250_000
+"""Seconds with new payloads after which they are sealed. The engine moves each of them out of its sealed segment into
+the open one, whose payload indexes are in memory: some 1.6 kB a second."""
+
+MOST_DELETED = 0.5
+"""Share of a segment's seconds that may be deleted or moved before the rest is written anew; new payloads for all would
+else write each second several times."""
 
 OVERSAMPLING = 2.0
 """So many times the hits wanted are chosen by int8 vectors and compared again by the vectors themselves."""
@@ -255,6 +263,7 @@ def _seconds_config(dims: Mapping[str, int]) -> edge.EdgeConfig:
         hnsw_config=NO_GRAPH,
         quantization_config=edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99),
         optimizers=edge.EdgeOptimizersConfig(
+            deleted_threshold=MOST_DELETED,
             default_segment_number=N_SEGMENTS,
             indexing_threshold=max(1, int(SEALED_SECONDS / 2 * kilobytes)),
             max_segment_size=max(1, int(SEGMENT_SECONDS * kilobytes)),
@@ -443,6 +452,9 @@ class EdgeCollection:
         require_space(self._path.parent)
         for point_id, values in updates:
             self.set_payload(point_id, values)
+        self._n_unsealed += len(updates)
+        if self._n_unsealed >= MOST_MOVED:
+            self.optimize()
 
     def delete(self, where: Where) -> None:
         """See `Collection.delete`."""
@@ -543,9 +555,12 @@ class EdgeCollection:
         with _engine(self._location):
             self._shard.flush()
 
-    def bulk_load(self) -> AbstractContextManager[None]:
-        """See `Collection.bulk_load`; segments are sealed as they fill."""
-        return nullcontext()
+    @contextmanager
+    def bulk_load(self) -> Iterator[None]:
+        """See `Collection.bulk_load`; segments are sealed as they fill, and at the end if much is not."""
+        yield
+        if self._n_unsealed >= SEALED_SECONDS:
+            self.optimize()
 
     def optimize(self) -> None:
         """See `Collection.optimize`; about 5 s of processor time for 100,000 seconds.
