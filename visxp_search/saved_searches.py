@@ -228,6 +228,7 @@ def _query_to_json(query: Query) -> dict[str, Any]:
         "vectors": {name: _rows_to_json(rows) for name, rows in query.vectors.items()},
         "against": {name: _rows_to_json(rows) for name, rows in query.against.items()},
         "fine_vectors": {name: _rows_to_json(rows) for name, rows in query.fine_vectors.items()},
+        "sound_levels": None if query.sound_levels is None else _rows_to_json(query.sound_levels),
         "weights": dict(query.weights),
         "origin": dict(query.origin),
         "video_id": query.video_id,
@@ -243,6 +244,8 @@ def _query_from_json(entry: Mapping[str, Any]) -> Query:
     for key in ("vectors", "against", "fine_vectors"):
         if key in entry:  # searches that were saved by earlier releases were not cut finely
             decoded[key] = {name: _rows_from_json(rows) for name, rows in entry[key].items()}
+    if entry.get("sound_levels") is not None:
+        decoded["sound_levels"] = _rows_from_json(entry["sound_levels"])
     return Query(**decoded)
 
 

@@ -22,7 +22,7 @@ from visxp_search.queries import (
     read_clips,
     sound_query,
 )
-from visxp_search.reader import BLOCK_SECONDS, Reader
+from visxp_search.reader import BLOCK_SECONDS, MOST_GAIN, Reader
 from visxp_search.results import Moment, Results, SecondScore, moment_to_json, results_to_json
 from visxp_search.store import PENDING, Filter, Store, VideoRecord
 
@@ -97,6 +97,8 @@ def find_moments(
         reader = Reader(store, query, mode=mode, per_video=per_video, n_places=store.count(where))
 
         def passes(moment: Moment) -> bool:
+            if moment.doubt and cut < 1:  # also where there is too little to tell what chance gives
+                return False
             familiar = max_chance is None and reader.is_familiar(moment)
             return (familiar or _within(moment, cut)) and _reaches(moment, min_visual, min_audio)
 
@@ -167,12 +169,12 @@ def _reaches(moment: Moment, min_visual: float, min_audio: float) -> bool:
 def _choose(
     reader: Reader, passes: Callable[[Moment], bool], *, top: int, per_video: int
 ) -> tuple[list[Moment], list[Moment]]:
-    """The best moments that pass, and all that had to be judged for it; they come by falling value."""
+    """The best moments that pass, and all that had to be judged for it."""
     judged: list[Moment] = []
     passing: list[Moment] = []
     best: list[Moment] = []
     for moment in reader.moments():
-        if len(best) == top and moment.value < best[-1].value:
+        if len(best) == top and MOST_GAIN * moment.value < best[-1].value:
             break
         judged.append(moment)
         if passes(moment):
@@ -214,10 +216,16 @@ def _best(moments: Sequence[Moment], *, top: int, per_video: int) -> list[Moment
     chosen: list[Moment] = []
     taken: dict[str, int] = defaultdict(int)
     for moment in sorted(moments, key=lambda moment: (-moment.value, -moment.score, moment.video_id, moment.start)):
-        if taken[moment.video_id] < per_video:
+        if taken[moment.video_id] < per_video and not any(_overlap(moment, better) for better in chosen):
             taken[moment.video_id] += 1
             chosen.append(moment)
     return chosen[:top]
+
+
+def _overlap(moment: Moment, other: Moment) -> bool:
+    """Whether two moments are one, found in two places of which the sound moved one to the other."""
+    shared = min(moment.end, other.end) - max(moment.start, other.start)
+    return moment.video_id == other.video_id and shared > 0.5 * min(moment.end - moment.start, other.end - other.start)
 
 
 def _located(moment: Moment, record: VideoRecord | None) -> Moment:
