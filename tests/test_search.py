@@ -111,6 +111,21 @@ def test_takes_are_told_apart_by_their_sound(tmp_path: Path, there: bool) -> Non
         assert "not where it was indexed" in found.moments[0].remark
 
 
+def test_a_search_can_be_ended(store: Store) -> None:
+    """`progress` is told of every video, and what it raises ends the search there."""
+    told: list[int] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append(done)
+        if done >= 100:
+            raise KeyboardInterrupt
+
+    query = copy_of(VIDEOS["video03"], start=12, length=6, rng=np.random.default_rng(1))
+    with pytest.raises(KeyboardInterrupt):
+        find_moments(store, query, exhaustive=True, progress=progress)
+    assert told == sorted(told) and told[-1] == 120
+
+
 @pytest.mark.slow
 def test_what_is_not_there_is_not_found_as_the_same() -> None:
     """Of 60 queries that are not in the archive at most one gets any answer in `same` at the default cut-off."""

@@ -60,8 +60,8 @@ LEAD, LEAD_SUPPORT = 0.05, 0.1
 """A line that leads the best lines of all other videos by this share is as much less likely by chance: of a group that
 shows the same scene, such as one talker in one studio, many stand out from the archive, but none from the group."""
 SOUND_SUPPORT = 0.01
-"""Sounds that run in step make a `same` moment so much less likely by chance: of moments that look and sound alike, fewer
-run in step if they are not one recording. Sounds that are alike, but out of step, make it as much more likely."""
+"""Sounds that run in step make a `same` moment so much less likely by chance: of moments that look and sound alike,
+fewer do if they are not one recording. Sounds that only resemble each other make it as much more likely."""
 MOST_GAIN = 2.0
 MIN_STEPS = 3
 """Shorter queries fit in many places."""

@@ -31,8 +31,8 @@ MIN_SECONDS = 2.0
 """Shorter sounds are in step with many."""
 IN_STEP = 0.74
 """Correlation from which sounds of three seconds are in step, and less with the root of their length up to
-`FULL_SECONDS`: chance correlations fall with it. Of 700 degraded excerpts of one archive two were below (at 0.68 and 0.70,
-with 10 dB of noise, a low bit rate and another speed at once), of some thousand moments that look and sound like them,
+`FULL_SECONDS`: chance correlations fall with it. Of 700 degraded excerpts of one archive two were below (0.68 and 0.70,
+with 10 dB of noise, a low bit rate and another speed at once); of some thousand moments that look and sound like them,
 but are other recordings, none was above (0.72)."""
 REFERENCE_SECONDS, FULL_SECONDS = 3.0, 6.0
 
