@@ -113,6 +113,16 @@ def make_click(n_seconds: float, at: Iterable[float], *, rate_hz: int = SAMPLE_R
     return samples
 
 
+def make_babble(n_seconds: float, *, seed: int, rate_hz: int = 8000) -> npt.NDArray[np.float32]:
+    """Notes and pauses of random pitch and length, like a voice: (n,) samples that no other seed's run in step with."""
+    rng = np.random.default_rng(seed)
+    times, knots = np.arange(round(n_seconds * rate_hz)) / rate_hz, np.arange(0, n_seconds + 1, 0.1)
+    phase = 2 * np.pi * np.cumsum(np.interp(times, knots, rng.uniform(200, 1500, len(knots)))) / rate_hz
+    loud = np.interp(times, knots, rng.uniform(0, 1, len(knots)) ** 2)
+    noise = 0.003 * rng.standard_normal(len(times))
+    return (0.3 * loud * (np.sin(phase) + 0.5 * np.sin(2 * phase)) + noise).astype(np.float32)
+
+
 def write_media(
     path: Path,
     pictures: Pictures | None = None,

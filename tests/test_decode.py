@@ -29,6 +29,7 @@ from tests.media import (
     constant_rate,
     draw_index,
     loudest_frequency,
+    make_babble,
     make_click,
     make_tones,
     read_index,
@@ -342,6 +343,22 @@ def test_waveform_is_what_the_clips_have(tmp_path: Path) -> None:
     part = decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ, start_seconds=0.75, stop_seconds=2.5)
     assert same(part, whole[18_000:60_000])
     assert len(decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ, start_seconds=9)) == 0
+
+
+@pytest.mark.parametrize(("name", "codec"), [("s.mp4", "aac"), ("s.mkv", "opus"), ("s.wav", "pcm_s16le")])
+def test_waveform_after_a_seek_lies_at_the_same_place(tmp_path: Path, name: str, codec: str) -> None:
+    """With `seek` the samples are where they were to some milliseconds, in files with pictures as well."""
+    samples = make_babble(20, seed=0, rate_hz=SAMPLE_RATE_HZ)
+    sound = Sound([(0, samples)], codec=codec, **({"format": "s16"} if codec.startswith("pcm") else {}))
+    path = write_media(tmp_path / name, None if name.endswith("wav") else constant(500, 25), sound)
+    exact, quick = (
+        decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ, start_seconds=14.3, stop_seconds=17.1, seek=seek)
+        for seek in (False, True)
+    )
+    assert len(exact) == len(quick) == round(2.8 * SAMPLE_RATE_HZ)
+    products = np.correlate(quick, exact[500:-500], mode="valid")
+    assert abs(int(products.argmax()) - 500) < 0.01 * SAMPLE_RATE_HZ
+    assert products.max() > 0.95 * np.square(exact[500:-500]).sum()
 
 
 def test_waveform_needs_sound(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Saved searches: kept, run again, and asked what is new."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,17 +14,13 @@ from visxp_search.api import Index
 from visxp_search.errors import CollectionError, UsageError
 from visxp_search.filters import Scope
 from visxp_search.queries import Query
-from visxp_search.results import Results
 from visxp_search.saved_searches import (
     SavedSearch,
     SavedSearches,
     describe,
-    run_saved,
     saved_searches_path,
-    spans_of,
 )
-from visxp_search.search import find_moments
-from visxp_search.store import SecondPoint, make_payload
+from visxp_search.store import SecondPoint, Store, VideoRecord, make_payload
 
 pytestmark = LOCAL_MODE
 
@@ -40,10 +38,11 @@ def make_saved(name: str = "goals") -> SavedSearch:
         examples=(0, 0, 1),
         against={"visual": make_seconds(rng, 1)},
         fine_vectors={"visual": make_seconds(rng, 9)},
+        sound_levels=make_seconds(rng, 20),
         notes=("the picture is black in 1 of 3 s",),
     )
     options = {"mode": "same", "top": 5, "scope": Scope(paths=("sport/*",)), "then": make_query({"visual": rows[:1]})}
-    return SavedSearch(name, "made-up", query, options, seen=(("video01", 3.0, 6.0),))
+    return SavedSearch(name, "made-up", query, options, seen=(("video01", 3.0, 6.0),), known={"video01": 40})
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
@@ -73,36 +72,46 @@ def test_searches_of_earlier_releases_are_read(tmp_path: Path) -> None:
     searches = SavedSearches(tmp_path / "saved_searches.json")
     searches.put(make_saved())
     document = json.loads(searches.path.read_text("utf-8"))
-    del document["searches"]["goals"]["query"]["fine_vectors"]
+    del document["searches"]["goals"]["query"]["fine_vectors"], document["searches"]["goals"]["query"]["sound_levels"]
+    del document["searches"]["goals"]["known"]
     searches.path.write_text(json.dumps(document), "utf-8")
-    assert searches.get("goals").query.fine_vectors == {}
+    saved = searches.get("goals")
+    assert saved.query.fine_vectors == {} and saved.query.sound_levels is None and saved.known == {}
 
 
-def test_new_is_what_no_earlier_run_found(tmp_path: Path) -> None:
-    """`--new` leaves out what was found before, and finds a copy that was added since, once."""
+def test_new_is_what_is_indexed_since_the_last_run(tmp_path: Path) -> None:
+    """`--new` shows a copy in a new video and one in new seconds of a video, once, and no lower ranks of before."""
     videos = make_videos(0)
     rng = np.random.default_rng(1)
     jingle = {name: rows[10:14].copy() for name, rows in videos["video03"].items()}
-    with open_archive(videos) as store:
-        searches = SavedSearches(tmp_path / "saved.json")
+    for old in ("video04", "video05"):
+        for name, rows in jingle.items():
+            videos[old][name][20:24] = add_noise(rng, rows, amount=0.1)
 
-        def search(saved: SavedSearch, *, more: int) -> Results:
-            return find_moments(store, saved.query, mode="same", top=10 + more)
-
-        first = find_moments(store, make_query(jingle), mode="same")
-        searches.put(SavedSearch("jingle", "made-up", make_query(jingle), {"top": 10}, spans_of(first)))
-        nothing = run_saved(searches, "jingle", search, only_new=True)
-        assert nothing.moments == () and "nothing new" in nothing.reason
+    def add(store: Store, video_id: str) -> None:
         for second in range(20, 24):
-            vectors = {
-                name: add_noise(rng, rows[second - 20 : second - 19], amount=0.1)[0] for name, rows in jingle.items()
-            }
-            payload = make_payload(video_id="video07", second=second, has_audio=True, flags=[], checkpoint="made-up")
-            store.upsert_seconds([SecondPoint("video07", second, vectors, payload)])
-        new = run_saved(searches, "jingle", search, only_new=True)
-        assert [moment.video_id for moment in new.moments] == ["video07"]
-        assert run_saved(searches, "jingle", search, only_new=True).moments == ()
-        assert len(run_saved(searches, "jingle", search, only_new=False).moments) == 2
+            vectors = {name: add_noise(rng, rows[[second - 20]], amount=0.1)[0] for name, rows in jingle.items()}
+            payload = make_payload(video_id=video_id, second=second, has_audio=True, flags=[], checkpoint="made-up")
+            store.upsert_seconds([SecondPoint(video_id, second, vectors, payload)])
+        old = store.video(video_id)
+        record = replace(old or VideoRecord(video_id, paths=(f"/{video_id}.mp4",)), seconds_done=44)
+        store.upsert_videos([record])
+
+    with (
+        open_archive(videos) as store,
+        patch("visxp_search.api.saved_searches_path", lambda _: tmp_path / "saved.json"),
+    ):
+        index = Index(store, embedder=None)  # type: ignore[arg-type]
+        options = {"mode": "same", "top": 1}
+        index.save_search("jingle", make_query(jingle), options, index.search(make_query(jingle), **options))
+        nothing = index.run_saved("jingle", only_new=True).results
+        assert nothing.moments == () and "nothing new" in nothing.reason and "0 videos" in nothing.reason
+        for video_id in ("video07", "video99"):
+            add(store, video_id)
+            (new,) = index.run_saved("jingle", only_new=True).results.moments
+            assert new.video_id == video_id
+            assert index.run_saved("jingle", only_new=True).results.moments == ()
+        assert len(index.run_saved("jingle").results.moments) == 1
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.media import make_babble
 from tests.qdrant_loopback import LOCAL_MODE
 from tests.search_archive import (
     DIM,
@@ -25,9 +27,11 @@ from visxp_search.api import Index
 from visxp_search.errors import UsageError
 from visxp_search.filters import Scope, make_filter
 from visxp_search.queries import Query, add_examples, moment_query
+from visxp_search.render import write_audio
 from visxp_search.results import results_to_json
 from visxp_search.sample import draw_sample, sample_of
 from visxp_search.search import find_moments
+from visxp_search.sound_step import band_levels
 from visxp_search.store import Filter, Store
 
 pytestmark = LOCAL_MODE
@@ -79,6 +83,45 @@ def test_a_finely_cut_copy_is_placed_between_seconds(store: Store, begin: float)
     assert moment.offset == pytest.approx(begin, abs=0.25)
     assert moment.end == pytest.approx(begin + 5.4, abs=0.25)
     assert moment.movement is not None and moment.movement > 0.5
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_takes_are_told_apart_by_their_sound(tmp_path: Path, there: bool) -> None:
+    """Of takes that look and sound alike the one whose sound is in step is found; without files moments say so."""
+    rng = np.random.default_rng(7)
+    take = {name: make_seconds(rng, 12, shot_length=12, change=0.1) for name in ("visual", "audio")}
+    takes = {f"take{n}": {name: add_noise(rng, rows, amount=0.02) for name, rows in take.items()} for n in range(5)}
+    paths = {name: str(tmp_path / f"{name}.wav") for name in takes}
+    sounds = {name: make_babble(12, seed=seed) for seed, name in enumerate(takes)}
+    for name, sound in sounds.items() if there else ():
+        write_audio(Path(paths[name]), waveform=sound, sample_rate_hz=8000)
+    with open_archive({**VIDEOS, **takes}, paths=paths) as store:
+        query = copy_of(takes["take3"], start=4.3, length=5, rng=rng, noise=0.02)
+        levels = band_levels(sounds["take3"][round(4.3 * 8000) : round(9.3 * 8000)], sample_rate_hz=8000)
+        query = replace(query, sound_levels=levels)
+        found = find_moments(store, query, mode="same", max_chance=None if there else 9.0)
+    if there:
+        (moment,) = found.moments
+        assert moment.video_id == "take3" and moment.sound_step is not None and moment.sound_step.is_in_step
+        assert (moment.start, moment.end) == pytest.approx((4.3, 9.3), abs=0.05)
+        assert results_to_json(found)["moments"][0]["sound_step"]["in_step"]
+    else:
+        assert "not where it was indexed" in found.moments[0].remark
+
+
+def test_a_search_can_be_ended(store: Store) -> None:
+    """`progress` is told of every video, and what it raises ends the search there."""
+    told: list[int] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append(done)
+        if done >= 100:
+            raise KeyboardInterrupt
+
+    query = copy_of(VIDEOS["video03"], start=12, length=6, rng=np.random.default_rng(1))
+    with pytest.raises(KeyboardInterrupt):
+        find_moments(store, query, exhaustive=True, progress=progress)
+    assert told == sorted(told) and told[-1] == 120
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from visxp_search.facts import IndexFacts as IndexFacts
 from visxp_search.facts import collect_facts as collect_facts
 from visxp_search.facts import find_video as find_video
 from visxp_search.filters import Scope, make_filter
+from visxp_search.queries import Progress as SearchProgress
 from visxp_search.queries import (
     Query,
     add_examples,
@@ -38,6 +39,7 @@ from visxp_search.queries import (
     iterate_clips,
     moment_query,
     sound_query,
+    untold,
 )
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch, SavedSearches, run_saved, saved_searches_path, spans_of
@@ -328,7 +330,9 @@ class Index:
         min_visual: float = 0.0,
         min_audio: float = 0.0,
         exhaustive: bool = False,
+        accept: Callable[[Moment], bool] = lambda moment: True,
         on_progress: Callable[[int, int, int], None] = lambda done, total, found: None,
+        progress: SearchProgress = untold,
     ) -> SearchResults:
         """The moments that answer a query best.
 
@@ -348,7 +352,9 @@ class Index:
             min_visual: see there.
             min_audio: see there.
             exhaustive: see there.
+            accept: see there.
             on_progress: see there.
+            progress: see there.
 
         Raises:
             UsageError: If an option is not allowed, or a video is unknown.
@@ -371,7 +377,9 @@ class Index:
             min_visual=min_visual,
             min_audio=min_audio,
             exhaustive=exhaustive,
+            accept=accept,
             on_progress=on_progress,
+            progress=progress,
         )
         if then is not None:
             return SearchResults(find_sequences(find, query, then, within=within, top=top, per_video=per_video))
@@ -382,19 +390,20 @@ class Index:
         return SavedSearches(saved_searches_path(self.store.location))
 
     def run_saved(self, name: str, *, only_new: bool = False) -> SearchResults:
-        """Run a saved search again, and remember what it finds.
+        """Run a saved search again, and remember what it finds and what it has looked in.
 
         Args:
             name: of the saved search.
-            only_new: leave out moments that an earlier run found.
+            only_new: only moments that are indexed since the last run.
 
         Raises:
             UsageError: If there is none of this name, or it was made with another checkpoint.
         """
-        return SearchResults(run_saved(self.saved_searches(), name, self.search_saved, only_new=only_new))
+        known = self._known_seconds()
+        return SearchResults(run_saved(self.saved_searches(), name, self.search_saved, known=known, only_new=only_new))
 
     def save_search(self, name: str, query: Query, options: Mapping[str, Any], found: SearchResults) -> None:
-        """Keep a search under a name, with what it has found so far.
+        """Keep a search under a name, with what it has found and looked in so far.
 
         Args:
             name: letters, digits, `-`, `_` and `.`.
@@ -403,20 +412,27 @@ class Index:
             found: the moments that are not new any more.
         """
         saved = SavedSearch(
-            name=name, checkpoint=self.store.info.checkpoint, query=query, options=options, seen=spans_of(found.results)
+            name=name,
+            checkpoint=self.store.info.checkpoint,
+            query=query,
+            options=options,
+            seen=spans_of(found.results),
+            known=self._known_seconds(),
         )
         self.saved_searches().put(saved)
 
-    def search_saved(self, saved: SavedSearch, *, more: int = 0) -> Results:
-        """The moments that a saved search finds now, and `more` than it asks for."""
+    def search_saved(self, saved: SavedSearch, *, accept: Callable[[Moment], bool] = lambda moment: True) -> Results:
+        """The moments that a saved search finds now, among those that are accepted."""
         if saved.checkpoint != self.store.info.checkpoint:
             raise UsageError(
                 f"saved search {saved.name!r} was made with checkpoint {saved.checkpoint}, this index with "
                 f"{self.store.info.checkpoint}; search again and --save it anew"
             )
-        options = dict(saved.options)
-        options["top"] = options.get("top", 10) + more
-        return self.search(saved.query, **options).results
+        return self.search(saved.query, **saved.options, accept=accept).results
+
+    def _known_seconds(self) -> dict[str, int]:
+        """Video id -> how many of its seconds are indexed."""
+        return {record.video_id: record.seconds_done for record in self.store.videos()}
 
     def evaluate_judged(
         self, path: Path, *, mode: str = "similar", top: int = 10, progress: Callable[[str, int, int], None]

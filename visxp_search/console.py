@@ -230,6 +230,9 @@ def _print_timelines(rank: int, moment: Moment, *, first_second: int, mode: str)
     title = f"{rank}: {moment.path}"
     if moment.movement is not None:
         title += f", changes as the query does: correlation {moment.movement:.2f}"
+    if moment.sound_step is not None:
+        is_in_step = "in step" if moment.sound_step.is_in_step else "not in step"
+        title += f", sound {is_in_step}: correlation {moment.sound_step.correlation:.2f}"
     table = Table(
         box=None,
         pad_edge=False,

@@ -9,8 +9,8 @@ packets the wanted frames need. Pass 2 decodes those alone. Wherever a wanted fr
 wrong, everything is decoded in order instead (`method="sequential"`, the slow and obvious reference): same bits, more
 time. Only where packets are lost and nothing notices may the two differ, in pictures that refer to the lost ones.
 
-Pictures are not deinterlaced. Sound is always decoded from the file's beginning, as coders carry state (noise
-generators, resampling phase) that makes sound after a seek differ in its last bits.
+Pictures are not deinterlaced. Sound is decoded from the file's beginning, unless a seek is asked for, as coders carry
+state (noise generators, resampling phase) that makes sound after a seek differ in its last bits.
 """
 
 import logging
@@ -99,6 +99,8 @@ SKIPS_WELL = {
 DURATION_TOLERANCE_SECONDS = 0.25
 """Coders pad the last packet; within this the container's duration is right and the packets' is not."""
 MIN_MISSING_SECONDS = 1.0
+SEEK_SECONDS = 1.0
+"""After a seek coders need some sound to be right again."""
 
 
 @dataclass(frozen=True)
@@ -277,9 +279,12 @@ def decode_waveform(
     sample_rate_hz: int,
     start_seconds: float = 0.0,
     stop_seconds: float | None = None,
+    seek: bool = False,
     limits: DecodeLimits | None = None,
 ) -> Waveform:
     """Sound of `[start_seconds, stop_seconds)` in one piece, mono; silence where there is none, cut at the sound's end.
+
+    `seek` begins to decode shortly before the start, which is quick in long files; it may lie some milliseconds off.
 
     Returns:
         (n,) float32 in [-1, 1].
@@ -296,7 +301,8 @@ def decode_waveform(
     line = SoundLine(sample_rate_hz=sample_rate_hz)
     pieces: list[Waveform] = []
     n_samples = 0
-    for second, waveform in decode_sound(path, limits, line, Damage()):
+    begin = max(0.0, start_seconds - SEEK_SECONDS) if seek else 0.0
+    for second, waveform in decode_sound(path, limits, line, Damage(), start_seconds=begin):
         first = second * sample_rate_hz
         if stop is not None and first >= stop:
             break

@@ -13,12 +13,14 @@ from av.error import FFmpegError
 from av.filter import Graph
 
 from visxp_search.decode_file import (
+    MICROSECONDS,
     Damage,
     DecodeLimits,
     decode_packets,
     find_zero,
     open_sound,
     read_packets,
+    start_of,
     time_base_of,
 )
 from visxp_search.sound_line import SoundLine
@@ -29,9 +31,16 @@ MAX_DRIFT_SECONDS = 0.01
 """Sound whose time stamp is further than this from the end of the sound before it is placed anew, by its time stamp."""
 
 
-def decode_sound(path: Path, limits: DecodeLimits, line: SoundLine, damage: Damage) -> Iterator[tuple[int, Waveform]]:
-    """Decode all sound from the file's beginning; yield (second, waveform) for the seconds that have any."""
+def decode_sound(
+    path: Path, limits: DecodeLimits, line: SoundLine, damage: Damage, *, start_seconds: float = 0.0
+) -> Iterator[tuple[int, Waveform]]:
+    """Decode all sound from the file's beginning; yield (second, waveform) for the seconds that have any.
+
+    With `start_seconds` decoding begins at a place before it that the container knows.
+    """
     with open_sound(path, limits) as (container, audio):
+        if start_seconds > 0:
+            container.seek(start_of(container) + round(start_seconds * MICROSECONDS))
         zero, time_base = find_zero(container, audio), time_base_of(audio)
         packets = read_packets(container, audio, limits=limits)
         run: _SoundRun | None = None

@@ -13,6 +13,7 @@ from visxp_search.clips import BLACK, NO_AUDIO, NO_VIDEO, SILENT, Clip, make_cli
 from visxp_search.decode import decode_clips, decode_image, probe
 from visxp_search.embed import Embedder, Embeddings, begin_loading
 from visxp_search.errors import UsageError
+from visxp_search.sound_step import band_levels
 from visxp_search.store import SecondPoint, Store
 
 FloatArray = npt.NDArray[np.float32]
@@ -52,6 +53,7 @@ class Query:
         against: name -> (U, D) rows of examples of what is not wanted.
         fine_vectors: name -> (F, D) rows of the seconds that begin `STEPS` times a second, from `FIRST_STEP` on; empty
             where the query was not cut that finely.
+        sound_levels: (n, B) levels of its sound (`visxp_search.sound_step`), where it was cut finely and has any.
         notes: what a person should know of the query, such as seconds that are silent.
         why_empty: why nothing can be asked with this.
     """
@@ -65,6 +67,7 @@ class Query:
     examples: tuple[int, ...] | None = None
     against: Mapping[str, FloatArray] = field(default_factory=dict)
     fine_vectors: Mapping[str, FloatArray] = field(default_factory=dict)
+    sound_levels: FloatArray | None = None
     notes: tuple[str, ...] = ()
     why_empty: str = ""
 
@@ -129,8 +132,14 @@ def clip_query(
         origin={"path": str(path), "start": clips[0].second, "end": clips[-1].second + 1},
         duration=_real_length(path, clips, end=end),
     )
-    vectors = {"visual": embeddings.visual, "audio": embeddings.audio} if fine_clips else {}
-    return replace(query, fine_vectors={name: vectors[name] for name in vectors if name in query.weights})
+    if not fine_clips:
+        return query
+    vectors = {"visual": embeddings.visual, "audio": embeddings.audio}
+    return replace(
+        query,
+        fine_vectors={name: vectors[name] for name in vectors if name in query.weights},
+        sound_levels=_sound_levels(clips, embedder, query) if "audio" in query.weights else None,
+    )
 
 
 def sound_query(
@@ -166,7 +175,9 @@ def sound_query(
         origin={"path": str(path), "start": clips[0].second, "end": clips[-1].second + 1, "cross": cross},
         duration=_real_length(path, clips, end=end),
     )
-    return replace(query, fine_vectors=vectors if fine_clips and query.weights else {})
+    if not fine_clips or not query.weights:
+        return query
+    return replace(query, fine_vectors=vectors, sound_levels=None if cross else _sound_levels(clips, embedder, query))
 
 
 def frame_query(path: Path, embedder: Embedder) -> Query:
@@ -232,6 +243,7 @@ def add_examples(query: Query, *, like: Sequence[Query], unlike: Sequence[Query]
         examples=tuple(examples) if like or len(wanted) != 1 else query.examples,
         against=against,
         fine_vectors={} if like or len(wanted) != 1 else query.fine_vectors,
+        sound_levels=None if like or len(wanted) != 1 else query.sound_levels,
         origin={**query.origin, **{name: values for name, values in remarks.items() if values}},
         duration_seconds=None if like else query.duration_seconds,
         why_empty="" if wanted else query.why_empty,
@@ -281,6 +293,14 @@ def _read_finely(
 
 def _whole_seconds(vectors: Mapping[str, FloatArray], *, is_fine: bool) -> dict[str, FloatArray]:
     return {name: rows[-FIRST_STEP::STEPS] if is_fine else rows for name, rows in vectors.items()}
+
+
+def _sound_levels(clips: Sequence[Clip], embedder: Embedder, query: Query) -> FloatArray:
+    """Of the seconds of a query, to its real end."""
+    rate = embedder.sample_rate_hz
+    silence = np.zeros(rate, dtype=np.float32)
+    waveform = np.concatenate([silence if clip.waveform is None else clip.waveform for clip in clips])
+    return band_levels(waveform[: round(query.length_seconds * rate)], sample_rate_hz=rate)
 
 
 def embed_clips(clips: Sequence[Clip], embedder: Embedder, *, progress: Progress = untold) -> Embeddings:

@@ -40,6 +40,7 @@ from visxp_search.moments import (
 from visxp_search.queries import FIRST_STEP, STEPS, Query, stack_rows
 from visxp_search.results import Moment, SecondScore
 from visxp_search.sample import SAMPLE_WINDOW, sample_of
+from visxp_search.sound_check import SoundCheck
 from visxp_search.store import SecondPoint, Store
 
 FloatArray = npt.NDArray[np.float32]
@@ -58,6 +59,10 @@ nearly as well, the video looks or sounds alike throughout (so do stills: `simil
 LEAD, LEAD_SUPPORT = 0.05, 0.1
 """A line that leads the best lines of all other videos by this share is as much less likely by chance: of a group that
 shows the same scene, such as one talker in one studio, many stand out from the archive, but none from the group."""
+SOUND_SUPPORT = 0.01
+"""Sounds that run in step make a `same` moment so much less likely by chance: of moments that look and sound alike,
+fewer do if they are not one recording. Sounds that only resemble each other make it as much more likely."""
+MOST_GAIN = 2.0
 MIN_STEPS = 3
 """Shorter queries fit in many places."""
 
@@ -97,6 +102,7 @@ class Reader:
     def __init__(self, store: Store, query: Query, *, mode: str, per_video: int, n_places: int) -> None:
         self.store = store
         self.query = query
+        self.sounds = SoundCheck(store, query)
         self.mode = mode
         self.per_video = per_video
         is_fine = mode == "same" and bool(query.fine_vectors)
@@ -158,7 +164,10 @@ class Reader:
         self.bests = [(other, lines) for other, lines in self.bests if other != video_id]
 
     def moments(self) -> Iterator[Moment]:
-        """What has been read so far, by falling `Moment.value`, with what chance would give; judged one by one."""
+        """What has been read so far, with what chance would give; judged one by one, the most valuable spans first.
+
+        A moment's value is at most `MOST_GAIN` times that of its span.
+        """
         found = [(comparison, span) for comparison in self.comparisons for span in comparison.spans]
         for comparison, span in sorted(found, key=lambda one: -one[1].value):
             yield self._judged(comparison, span)
@@ -171,9 +180,7 @@ class Reader:
         value = float(window_values(comparison.evidence[span.phase :: self.steps], columns)[0])
         percentile = windows.percentile(value) if windows else 100.0
         if self.mode == "same":
-            doubt = self._doubt(comparison, span, moment)
-            chance = self._same_chance(moment, is_doubtful=bool(doubt))
-            return replace(moment, percentile=percentile, chance=chance, doubt=doubt)
+            return replace(self._judged_same(comparison, span, moment), percentile=percentile)
         chances = []
         if windows is not None:
             chances.append(self.n_places * windows.chance(span.value))
@@ -183,20 +190,56 @@ class Reader:
         # Two ways to stand out are two chances to do so.
         return replace(moment, percentile=percentile, chance=len(chances) * min(chances) if chances else None)
 
-    def _same_chance(self, moment: Moment, *, is_doubtful: bool) -> float | None:
-        """Expected number of lines as good by chance: not below 1 for what cannot be the same recording."""
-        chance = self._line_chance(moment.video_id, moment.value)
+    def _judged_same(self, comparison: Comparison, span: Span, moment: Moment) -> Moment:
+        """Whether it is the same recording, told by the vectors and, where it is alike, by the sounds themselves."""
+        if not self._is_alike(moment):
+            moment = replace(moment, doubt="not alike enough for the same recording")
+        else:
+            moment = self._with_sound(moment)
+            moment = replace(moment, doubt=self._doubt(comparison, span, moment))
+        return replace(moment, chance=self._same_chance(moment, span.value))
+
+    def _with_sound(self, moment: Moment) -> Moment:
+        """The moment with what its file says, moved to where the sounds are in step; of two copies the nearer leads."""
+        if moment.audio is None:
+            return moment
+        asked = (moment.start - moment.offset) / moment.speed, (moment.end - moment.offset) / moment.speed
+        step, why_not = self.sounds.compare(moment.video_id, start=moment.start, end=moment.end, asked=asked)
+        moment = replace(moment, sound_step=step, not_compared=why_not)
+        if step is None or not step.is_in_step:
+            return moment
+        start = step.start
+        return replace(
+            moment,
+            start=start,
+            end=start + step.speed * (asked[1] - asked[0]),
+            offset=start - step.speed * asked[0],
+            speed=step.speed,
+            value=moment.value * (1 + step.correlation),
+        )
+
+    def _same_chance(self, moment: Moment, value: float) -> float | None:
+        """Expected number of lines of this value by chance: not below 1 for what cannot be the same recording."""
+        chance = self._line_chance(moment.video_id, value)
         if chance is None:
             return None
-        if is_doubtful:
+        if moment.doubt:
             return max(chance, 1.0)
-        leads = moment.value * (1 - LEAD) >= self._best_of_others(moment.video_id)
-        return chance * (LEAD_SUPPORT if leads else 1.0)
+        if value * (1 - LEAD) >= self._best_of_others(moment.video_id):
+            chance *= LEAD_SUPPORT
+        if moment.sound_step is None:
+            return chance
+        if moment.sound_step.is_in_step:
+            return chance * SOUND_SUPPORT
+        return chance / SOUND_SUPPORT if (moment.audio or 0.0) >= self.sample.resemblance["audio"] else chance
 
     def _doubt(self, comparison: Comparison, span: Span, moment: Moment) -> str:
-        """Why a span is not the same recording: not alike enough, or alike but not in step."""
-        if not self._is_alike(moment):
-            return "not alike enough for the same recording"
+        """Why a span that is alike is not the same recording: it is not in step."""
+        if moment.sound_step is not None:
+            if moment.sound_step.is_in_step:
+                return ""
+            if (moment.audio or 0.0) >= self.sample.alike["audio"]:
+                return f"alike, but its sound is not in step (correlation {moment.sound_step.correlation:.2f})"
         if moment.movement is not None:
             if float(fisher(moment.movement)) * np.sqrt(len(span.rows) - 1) >= LEAST_MOVEMENT:
                 return ""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visxp_search.queries import Query
+from visxp_search.sound_step import SoundStep
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Moment:
         value: how far it stands out, by which moments are ordered; comparable within one search only.
         movement: correlation of what changes from second to second with what changes in the query (`same`); None where
             nothing does.
+        sound_step: how its sound runs with that of the query (`same`); None where they were not compared.
+        not_compared: why its file could not be read for that; empty if it could, or need not be.
         doubt: why it is not taken for the same recording (`same`); empty if it is, or if only chance speaks against it.
         then: the second moment of a sequence (`--then`).
     """
@@ -85,6 +88,8 @@ class Moment:
     common: float = 0.0
     value: float = 0.0
     movement: float | None = None
+    sound_step: SoundStep | None = None
+    not_compared: str = ""
     doubt: str = ""
     then: "Moment | None" = None
 
@@ -92,7 +97,7 @@ class Moment:
     def remark(self) -> str:
         """What a person should know of it; empty if there is nothing."""
         common = f"common: resembles {100 * self.common:.0f} % of the archive" if self.common > 0 else ""
-        return "; ".join(part for part in (self.doubt, common) if part)
+        return "; ".join(part for part in (self.doubt, self.not_compared, common) if part)
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,7 @@ def moment_to_json(moment: Moment) -> dict[str, Any]:
         "offset": round(moment.offset, 2),
         "speed": round(moment.speed, 3),
         "movement": _rounded(moment.movement, 3),
+        "sound_step": _sound_step_to_json(moment.sound_step),
         "common": round(moment.common, 3),
         "remark": moment.remark,
         "seconds": [
@@ -187,6 +193,17 @@ def moment_to_json(moment: Moment) -> dict[str, Any]:
     if moment.then is not None:
         document["then"] = moment_to_json(moment.then)
     return document
+
+
+def _sound_step_to_json(step: SoundStep | None) -> dict[str, Any] | None:
+    if step is None:
+        return None
+    return {
+        "correlation": round(step.correlation, 3),
+        "in_step": step.is_in_step,
+        "start": round(step.start, 2),
+        "speed": round(step.speed, 3),
+    }
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:

@@ -43,6 +43,7 @@ class SavedSearch:
         query: with its embeddings, so that its file is not needed again.
         options: keyword arguments of `api.Index.search`; `scope` is a `Scope`, `then` a `Query`.
         seen: (video id, start, end) of what earlier runs found.
+        known: video id -> how many of its seconds were indexed at the last run.
     """
 
     name: str
@@ -50,6 +51,7 @@ class SavedSearch:
     query: Query
     options: Mapping[str, Any] = field(default_factory=dict)
     seen: Seen = ()
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
 class SavedSearches:
@@ -119,7 +121,7 @@ class SavedSearches:
     def _write(self, entries: Mapping[str, Any]) -> None:
         temporary = self.path.with_suffix(f".{os.getpid()}.part")
         try:
-            temporary.write_text(json.dumps({"format": FORMAT, "searches": entries}, indent=1), "utf-8")
+            temporary.write_text(json.dumps({"format": FORMAT, "searches": entries}), "utf-8")
             temporary.replace(self.path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -133,25 +135,34 @@ def saved_searches_path(location: str) -> Path:
     return Path(location) / "saved_searches.json"
 
 
-def run_saved(searches: SavedSearches, name: str, search: Callable[..., Results], *, only_new: bool) -> Results:
+def run_saved(
+    searches: SavedSearches, name: str, search: Callable[..., Results], *, known: Mapping[str, int], only_new: bool
+) -> Results:
     """Run a saved search and remember what it finds.
 
     Args:
         searches: where it is kept.
         name: of the search.
-        search: from (saved search, `more` moments than it asks for) to results.
-        only_new: leave out what overlaps a moment that an earlier run found.
+        search: from (saved search, `accept`) to results.
+        known: video id -> how many of its seconds are indexed.
+        only_new: only moments of videos of which more is indexed than at the last run, unless they were found before.
     """
     saved = searches.get(name)
-    results = search(saved, more=len(saved.seen) if only_new else 0)
-    shown = [moment for moment in results.moments if not (only_new and _is_seen(span_of(moment), saved.seen))]
-    shown = shown[: int(saved.options.get("top", 10))]
-    fresh = tuple(span for span in map(span_of, shown) if not _is_seen(span, saved.seen))
-    searches.put(replace(saved, seen=(*saved.seen, *fresh)))
-    reason = results.reason
-    if results.moments and not shown:
-        reason = f"nothing new: all {len(results.moments)} moments were found by earlier runs of {name!r}"
-    return replace(results, moments=tuple(shown), reason=reason)
+
+    def is_new(moment: Moment) -> bool:
+        grown = known.get(moment.video_id) != saved.known.get(moment.video_id)
+        return grown and not _is_seen(span_of(moment), saved.seen)
+
+    results = search(saved, accept=is_new) if only_new else search(saved)
+    fresh = tuple(span for span in map(span_of, results.moments) if not _is_seen(span, saved.seen))
+    searches.put(replace(saved, seen=(*saved.seen, *fresh), known=known))
+    if only_new and not results.moments:
+        n_grown = sum(known[video_id] != saved.known.get(video_id) for video_id in known)
+        here = f"; in {n_grown} videos {results.reason}" if n_grown else ""
+        return replace(
+            results, reason=f"nothing new for {name!r}: {n_grown} videos were indexed since its last run{here}"
+        )
+    return results
 
 
 def describe(saved: SavedSearch) -> dict[str, Any]:
@@ -199,6 +210,7 @@ def _to_json(saved: SavedSearch) -> dict[str, Any]:
         "query": _query_to_json(saved.query),
         "options": options,
         "seen": [list(span) for span in saved.seen],
+        "known": dict(saved.known),
     }
 
 
@@ -215,6 +227,7 @@ def _from_json(name: str, entry: Mapping[str, Any], path: Path) -> SavedSearch:
             query=_query_from_json(entry["query"]),
             options=options,
             seen=tuple((str(v), float(start), float(end)) for v, start, end in entry["seen"]),
+            known={str(video_id): int(count) for video_id, count in entry.get("known", {}).items()},
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise CollectionError(
@@ -228,6 +241,7 @@ def _query_to_json(query: Query) -> dict[str, Any]:
         "vectors": {name: _rows_to_json(rows) for name, rows in query.vectors.items()},
         "against": {name: _rows_to_json(rows) for name, rows in query.against.items()},
         "fine_vectors": {name: _rows_to_json(rows) for name, rows in query.fine_vectors.items()},
+        "sound_levels": None if query.sound_levels is None else _rows_to_json(query.sound_levels),
         "weights": dict(query.weights),
         "origin": dict(query.origin),
         "video_id": query.video_id,
@@ -243,6 +257,8 @@ def _query_from_json(entry: Mapping[str, Any]) -> Query:
     for key in ("vectors", "against", "fine_vectors"):
         if key in entry:  # searches that were saved by earlier releases were not cut finely
             decoded[key] = {name: _rows_from_json(rows) for name, rows in entry[key].items()}
+    if entry.get("sound_levels") is not None:
+        decoded["sound_levels"] = _rows_from_json(entry["sound_levels"])
     return Query(**decoded)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from visxp_search.candidates import all_videos, consecutive_runs, find_candidates, points_of
 from visxp_search.errors import UsageError
 from visxp_search.queries import (
+    Progress,
     Query,
     clip_query,
     frame_query,
@@ -21,8 +22,9 @@ from visxp_search.queries import (
     moment_query,
     read_clips,
     sound_query,
+    untold,
 )
-from visxp_search.reader import BLOCK_SECONDS, Reader
+from visxp_search.reader import BLOCK_SECONDS, MOST_GAIN, Reader
 from visxp_search.results import Moment, Results, SecondScore, moment_to_json, results_to_json
 from visxp_search.store import PENDING, Filter, Store, VideoRecord
 
@@ -61,7 +63,9 @@ def find_moments(
     min_visual: float = 0.0,
     min_audio: float = 0.0,
     exhaustive: bool = False,
+    accept: Callable[[Moment], bool] = lambda moment: True,
     on_progress: Callable[[int, int, int], None] = lambda done, total, found: None,
+    progress: Progress = untold,
 ) -> Results:
     """The moments that answer a query best.
 
@@ -77,7 +81,9 @@ def find_moments(
         min_visual: least percentile of the picture, 0 to 100; needs a picture if above 0.
         min_audio: least percentile of the sound.
         exhaustive: compare every second of every video, not only the candidates of the store.
+        accept: which moments may be answers; all are compared, and tell what chance gives.
         on_progress: of an exhaustive search, called with (videos done, videos, moments so far).
+        progress: told `compare` and the seconds compared, before each video and each moment; may raise to end it.
 
     Raises:
         UsageError: If mode is unknown, or a number is outside its range.
@@ -93,10 +99,17 @@ def find_moments(
     cut = MAX_CHANCE[mode] if max_chance is None else max_chance
     moments: list[Moment] = []
     yields: list[tuple[int, int]] = []
+    n_compared = 0
     if query.weights:
+        progress("compare", 0, 0)
         reader = Reader(store, query, mode=mode, per_video=per_video, n_places=store.count(where))
 
         def passes(moment: Moment) -> bool:
+            progress("compare", n_compared, 0)
+            if not accept(moment):
+                return False
+            if moment.doubt and cut < 1:  # also where there is too little to tell what chance gives
+                return False
             familiar = max_chance is None and reader.is_familiar(moment)
             return (familiar or _within(moment, cut)) and _reaches(moment, min_visual, min_audio)
 
@@ -116,8 +129,10 @@ def find_moments(
                 per_video=per_video,
             )
         for done, (video_id, seconds) in enumerate(chosen.items(), start=1):
+            progress("compare", n_compared, 0)
             for run in consecutive_runs(points_of(store, query, video_id, seconds, where)):
                 reader.read(run)
+                n_compared += len(run)
             if exhaustive and (done % max(1, len(chosen) // 10) == 0 or done == len(chosen)):
                 # Until enough is compared nothing is known of chance, and so of no moment that it is one.
                 so_far = [m for m in reader.moments() if passes(m) and (m.chance is not None or done == len(chosen))]
@@ -167,12 +182,12 @@ def _reaches(moment: Moment, min_visual: float, min_audio: float) -> bool:
 def _choose(
     reader: Reader, passes: Callable[[Moment], bool], *, top: int, per_video: int
 ) -> tuple[list[Moment], list[Moment]]:
-    """The best moments that pass, and all that had to be judged for it; they come by falling value."""
+    """The best moments that pass, and all that had to be judged for it."""
     judged: list[Moment] = []
     passing: list[Moment] = []
     best: list[Moment] = []
     for moment in reader.moments():
-        if len(best) == top and moment.value < best[-1].value:
+        if len(best) == top and MOST_GAIN * moment.value < best[-1].value:
             break
         judged.append(moment)
         if passes(moment):
@@ -214,10 +229,16 @@ def _best(moments: Sequence[Moment], *, top: int, per_video: int) -> list[Moment
     chosen: list[Moment] = []
     taken: dict[str, int] = defaultdict(int)
     for moment in sorted(moments, key=lambda moment: (-moment.value, -moment.score, moment.video_id, moment.start)):
-        if taken[moment.video_id] < per_video:
+        if taken[moment.video_id] < per_video and not any(_overlap(moment, better) for better in chosen):
             taken[moment.video_id] += 1
             chosen.append(moment)
     return chosen[:top]
+
+
+def _overlap(moment: Moment, other: Moment) -> bool:
+    """Whether two moments are one, found in two places of which the sound moved one to the other."""
+    shared = min(moment.end, other.end) - max(moment.start, other.start)
+    return moment.video_id == other.video_id and shared > 0.5 * min(moment.end - moment.start, other.end - other.start)
 
 
 def _located(moment: Moment, record: VideoRecord | None) -> Moment:

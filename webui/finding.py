@@ -113,8 +113,7 @@ def find(archive: Archive, clusters: Clusters, form: Form, uploads: Uploads, *, 
     """
     check_form(form)
     query, title = read_query(archive, form, uploads, progress=progress)
-    progress("compare", 0, 0)
-    return search(archive, clusters, query, form, title=title)
+    return search(archive, clusters, query, form, title=title, progress=progress)
 
 
 def search(
@@ -127,6 +126,7 @@ def search(
     hidden: Sequence[str] = (),
     rounds: Sequence[Round] = (),
     earlier: Sequence[Found] = (),
+    progress: Progress = untold,
 ) -> Found:
     """Find the moments that answer a query and the examples of all rounds, leaving out hidden videos.
 
@@ -156,6 +156,7 @@ def search(
             per_video=form.per_video,
             where=where,
             max_chance=math.inf if weak else None,
+            progress=progress,
         )
 
     results = look(weak=form.weak)

@@ -145,7 +145,7 @@ def search_moment(
 @app.command("run")
 def search_run(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A search that was kept with --save.")],
-    new: Annotated[bool, typer.Option("--new", help="Only what no earlier run has found.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Only what is indexed since the last run.")] = False,
     explain: ExplainOption = False,
     index: IndexOption = None,
     model: ModelOption = None,
