@@ -98,7 +98,8 @@ def train_avc(
 
     def plan(epoch: int) -> Rows:
         return plan_epoch(
-            pairs,
+            rows,
+            pairs.files[rows],
             batch_size=config.batch_size,
             batches_per_step=config.batches_per_step,
             seed=seed,

@@ -64,7 +64,7 @@ class AvcConfig:
         loss_weights: term -> weight; the terms are `avc/correspondence`, `avc/contrastive` and `avc/anchor`.
     """
 
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 64
     batches_per_step: int = 1
     learning_rate: float = 2e-3

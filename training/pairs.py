@@ -105,69 +105,41 @@ def pairs_of_corpus(visual: Examples, audio: Examples) -> tuple[Pairs, Rehearsal
 
 
 def plan_epoch(
-    pairs: Pairs, *, batch_size: int, batches_per_step: int, seed: int, epoch: int, same_video: bool = False
+    rows: Rows,
+    files: npt.NDArray[np.str_],
+    *,
+    batch_size: int,
+    batches_per_step: int,
+    seed: int,
+    epoch: int,
+    same_video: bool = False,
 ) -> Rows:
-    """Which rows make which batch of an epoch: random groups, and of each a random second.
-
-    Groups have from one to hundreds of seconds: seconds drawn evenly would be those of a few groups, and many pairs of
-    a batch would be no negatives of each other.
+    """Which rows make which batch of an epoch.
 
     Args:
-        pairs: of which the training rows are drawn, as many as there are.
+        rows: (R,) rows to shuffle.
+        files: (R,) the video of each.
         batch_size: rows a batch; smaller if there are not so many rows.
         batches_per_step: batches whose gradients are averaged into one step.
-        seed: with `epoch`, decides the draw.
+        seed: with `epoch`, decides the order.
         epoch: from 0.
-        same_video: let each be followed by another second of its video, if that has one: a hard negative.
+        same_video: keep two seconds of a video next to each other, so that each batch has hard negatives.
 
     Returns:
-        (n_steps, batches_per_step, batch_size) rows; a batch repeats a group only where there are too few of them.
-
-    Raises:
-        UsageError: If there are not two training pairs for each batch of a step.
+        (n_steps, batches_per_step, batch_size) rows; what does not fill a step is left out this time.
     """
     random = np.random.default_rng((seed, epoch))
-    rows = pairs.training_rows
-    batch_size = min(batch_size, len(rows) // batches_per_step)
+    order = random.permutation(len(rows))
+    if same_video:
+        order = order[np.argsort(files[order], kind="stable")]  # videos together, their seconds shuffled
+        couples = [order[start : start + 2] for start in range(0, len(order) - 1, 2)]
+        order = np.concatenate([couples[index] for index in random.permutation(len(couples))])
+    batch_size = min(batch_size, len(order) // batches_per_step)
     if batch_size < 2:
         raise UsageError(f"{len(rows)} training pairs are too few for {batches_per_step} batches of at least 2")
-    n_steps = len(rows) // (batches_per_step * batch_size)
-    n_turns = -(-batch_size // 2) if same_video else batch_size
-    groups, files = _Members(pairs.groups[rows]), _Members(pairs.files[rows])
-    batches = []
-    for _ in range(n_steps * batches_per_step):
-        turns = np.resize(random.choice(len(groups), min(n_turns, len(groups)), replace=False), n_turns)
-        batch = groups.draw(turns, random)
-        if same_video:
-            batch = np.stack([batch, files.draw_another(batch, random)], axis=1).reshape(-1)[:batch_size]
-        batches.append(rows[batch])
-    return np.stack(batches).reshape(n_steps, batches_per_step, batch_size)
-
-
-class _Members:
-    """Which of N rows have the same key; keys are numbered."""
-
-    def __init__(self, keys: npt.NDArray[np.str_]) -> None:
-        _, self._key, self._counts = np.unique(keys, return_inverse=True, return_counts=True)
-        self._order = np.argsort(self._key, kind="stable")  # the rows of key 0, then those of key 1, ...
-        self._place = np.argsort(self._order)  # of each row in that order
-        self._starts = np.cumsum(self._counts) - self._counts
-
-    def __len__(self) -> int:
-        return len(self._counts)
-
-    def draw(self, keys: Rows, random: np.random.Generator) -> Rows:
-        """A random row of each of these keys."""
-        drawn: Rows = self._order[self._starts[keys] + random.integers(self._counts[keys])]
-        return drawn
-
-    def draw_another(self, rows: Rows, random: np.random.Generator) -> Rows:
-        """For each row a random other one of its key; the row itself where there is none."""
-        keys = self._key[rows]
-        places, counts = self._place[rows] - self._starts[keys], self._counts[keys]
-        steps = np.where(counts > 1, 1 + random.integers(np.maximum(counts - 1, 1)), 0)
-        drawn: Rows = self._order[self._starts[keys] + (places + steps) % counts]
-        return drawn
+    per_step = batch_size * batches_per_step
+    n_steps = len(order) // per_step
+    return rows[order[: n_steps * per_step]].reshape(n_steps, batches_per_step, batch_size)
 
 
 def augment_batch(

@@ -125,8 +125,8 @@ def train_selflabel(
     sizes, labels = wanted_sizes(config, seed=seed), Labels(len(pairs), config.n_heads)
 
     def plan(epoch: int) -> Rows:
-        size, per_step = config.batch_size, config.batches_per_step
-        return plan_epoch(pairs, batch_size=size, batches_per_step=per_step, seed=seed, epoch=epoch)
+        files, per_step = pairs.files[rows], config.batches_per_step
+        return plan_epoch(rows, files, batch_size=config.batch_size, batches_per_step=per_step, seed=seed, epoch=epoch)
 
     steps_per_epoch = len(plan(0))
     training = build_optimizer(networks, config, n_steps=steps_per_epoch * config.epochs)
