@@ -10,7 +10,7 @@ import torch
 
 from tests.corpus import tiny_recipe, write_corpus
 from training import degrade, metrics
-from training.config import AvcConfig, SelfLabelConfig, recipe_to_json
+from training.config import AvcConfig, JointConfig, SelfLabelConfig, recipe_to_json
 from training.package import package_checkpoint
 from visxp_search.checkpoint import Architecture, Networks, load_checkpoint, save_checkpoint
 from visxp_search.cli import main
@@ -27,7 +27,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("all")
     write_corpus(folder / "corpus")
     avc = AvcConfig(epochs=1, batch_size=8, rehearsal=2, fusion_hidden=8)
-    recipe = dataclasses.replace(tiny_recipe(epochs=1), avc=avc, selflabel=HEADS)
+    joint = JointConfig(views=1, epochs=2, batch_size=8)
+    recipe = dataclasses.replace(tiny_recipe(epochs=1), avc=avc, selflabel=HEADS, joint=joint)
     (folder / "recipe.json").write_text(json.dumps(recipe_to_json(recipe)))
     arguments = ["train", "run", str(folder / "corpus"), "--out", str(folder / "out"), "--run", str(folder / "run")]
     assert main([*arguments, "--cache", str(folder / "cache"), "--recipe", str(folder / "recipe.json"), "--quiet"]) == 0
@@ -36,17 +37,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_makes_all_stages_and_a_package(trained: Path) -> None:
     """One command leaves a checkpoint and an evaluation of each stage, and a package with card and measures."""
-    for stage in ("warmstart", "avc", "selflabel"):
+    for stage in ("warmstart", "avc", "selflabel", "joint"):
         assert load_checkpoint(trained / "run" / f"checkpoint_{stage}").checkpoint_id
         assert (trained / "run" / f"evaluation_{stage}" / "report.html").is_file()
     package = load_checkpoint(trained / "out")
-    assert package.provenance["stages"] == ["warmstart", "avc", "selflabel"]
-    assert package.checkpoint_id == load_checkpoint(trained / "run" / "checkpoint_selflabel").checkpoint_id
+    assert package.provenance["stages"] == ["warmstart", "avc", "selflabel", "joint"]
+    assert package.checkpoint_id == load_checkpoint(trained / "run" / "checkpoint_joint").checkpoint_id
     card = (trained / "out" / "README.md").read_text()
     assert "| fusion network |" in card
     assert "2 clusterings of 3 clusters" in card
     stages = card.split("## What each stage adds")[1].split("## Limits")[0].strip().splitlines()
-    assert [line.split(" | ")[0] for line in stages[2:]] == ["| warmstart", "| avc", "| selflabel"]
+    assert [line.split(" | ")[0] for line in stages[2:]] == ["| warmstart", "| avc", "| selflabel", "| joint"]
 
 
 def test_evaluation_has_baselines_and_intervals_in_every_table(trained: Path) -> None:

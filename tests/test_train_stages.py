@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
-from training import avc, hierarchy, labelling, selflabel
+from training import avc, hierarchy, joint, labelling, selflabel
 from training.avc import find_negatives, train_avc
-from training.config import AvcConfig, HierarchyConfig, Recipe, SelfLabelConfig, recipe_to_json
+from training.config import AvcConfig, HierarchyConfig, JointConfig, Recipe, SelfLabelConfig, recipe_to_json
 from training.data import load_material
 from training.distributed import Workers
 from training.hierarchy import place_leaves, place_seconds, position_loss, train_hierarchy
+from training.joint import draw_groups, train_joint
 from training.pairs import Pairs, Rehearsal, plan_epoch, set_centres
 from training.selflabel import train_selflabel
 from training.stage import add_heads
@@ -41,6 +42,7 @@ AVC = AvcConfig(
 SELFLABEL = SelfLabelConfig(
     epochs=2, labellings=2, batch_size=8, rehearsal=4, n_heads=2, n_clusters=3, cluster_hidden=16
 )
+JOINT = JointConfig(views=2, epochs=2, batch_size=8)
 HIERARCHY = HierarchyConfig(epochs=2, batch_size=8, rehearsal=4, hidden=16)
 
 
@@ -96,6 +98,11 @@ def run_hierarchy(networks: Networks, data: tuple[Pairs, Rehearsal | None], run:
     )
 
 
+def run_joint(networks: Networks, data: tuple[Pairs, Rehearsal | None], run: Path) -> Networks:
+    """Heads on pairs in this process."""
+    return train_joint(networks, data[0], JOINT, seed=0, run=run, workers=ALONE, progress=lambda *_: None)
+
+
 def test_negatives_are_of_other_groups_or_hard_ones_of_other_seconds(data: tuple[Pairs, Rehearsal | None]) -> None:
     """Never a negative of the same group, unless hard ones are wanted: then other seconds of the same video."""
     pairs, rows = data[0], np.arange(12)
@@ -144,7 +151,7 @@ def test_correspondence_is_learned(
     assert (tmp_path / "tensorboard" / "avc").is_dir()
 
 
-@pytest.mark.parametrize("stage", ["avc", "selflabel", "hierarchy"])
+@pytest.mark.parametrize("stage", ["avc", "selflabel", "joint", "hierarchy"])
 def test_resuming_equals_not_having_stopped(
     stage: str,
     data: tuple[Pairs, Rehearsal | None],
@@ -155,8 +162,9 @@ def test_resuming_equals_not_having_stopped(
     """A stage that is stopped after its first epoch and started again ends with the same bits."""
     clusters = {"n_heads": 2, "n_clusters": 5, "cluster_hidden": 16} if stage == "hierarchy" else {}
     start = networks if stage == "avc" else add_heads(networks, fusion_hidden=16, **clusters)
-    module = {"avc": avc, "selflabel": selflabel, "hierarchy": hierarchy}[stage]
-    train = {"avc": run_avc, "selflabel": run_selflabel, "hierarchy": run_hierarchy}[stage]
+    module = {"avc": avc, "selflabel": selflabel, "joint": joint, "hierarchy": hierarchy}[stage]
+    runs = {"avc": run_avc, "selflabel": run_selflabel, "joint": run_joint, "hierarchy": run_hierarchy}
+    train = runs[stage]
     whole = train(start, data, tmp_path / "whole").state_dict()
     save = module.save_state
 
@@ -169,6 +177,32 @@ def test_resuming_equals_not_having_stopped(
         train(start, data, tmp_path / "halves")
     resumed = train(start, data, tmp_path / "halves").state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_groups_come_evenly_however_long_they_are() -> None:
+    """A batch holds different groups; of 1 and of 99 seconds each gives half of the rows, and all seconds come."""
+    groups = np.array(["short"] + ["long"] * 99)
+    rows = np.concatenate([draw_groups(groups, batch_size=64, seed=(0, epoch)) for epoch in range(20)])
+    assert rows.shape == (1000, 2)
+    assert ((rows == 0).sum(axis=1) == 1).all()
+    assert set(rows.flatten().tolist()) == set(range(100))
+    assert (draw_groups(groups, batch_size=64, seed=(0, 3)) == rows[150:200]).all()
+
+
+def test_joint_heads_are_learned_on_encoders_at_rest(
+    data: tuple[Pairs, Rehearsal | None], networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures come to lie nearer their own sounds than those of other kinds, and the encoders keep every bit."""
+    monkeypatch.setattr(heads, "DROPOUT", 0.0)  # embeddings of 16 numbers cannot spare half of them
+    config = dataclasses.replace(JOINT, epochs=40, learning_rate=1e-2)
+    before = add_heads(networks, fusion_hidden=16)
+    kept = {name: value.clone() for name, value in before.state_dict().items()}
+    after = train_joint(before, data[0], config, seed=0, run=tmp_path, workers=ALONE, progress=lambda *_: None)
+    assert all(torch.equal(kept[name], value) for name, value in before.state_dict().items())
+    changed = {name.split(".")[0] for name, value in after.state_dict().items() if not torch.equal(kept[name], value)}
+    assert changed == {"joint_visual", "joint_audio", "fusion"}
+    losses = [row["avc/contrastive"] for row in read_rows(tmp_path, "joint")]
+    assert min(losses[-3:]) < 0.8 * losses[0]
 
 
 def test_selflabelling_keeps_sizes_and_logs_rounds(

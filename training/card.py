@@ -8,10 +8,10 @@ from visxp_search.checkpoint import Networks
 STAGES = {
     "warmstart": "warm start: the encoders learned to predict features of two pretrained networks (EfficientNet-Lite0 "
     "for pictures, YAMNet for sounds)",
-    "joint": "joint heads, trained contrastively on the seconds that have both, the encoders frozen",
     "avc": "audio-visual correspondence: fusion network, joint heads and encoders, negatives from other groups",
     "selflabel": "self-labelling: clusters of wanted sizes over picture and sound become labels, and are learned by a "
     "clustering network, by each modality alone and by the encoders",
+    "joint": "joint space and fusion network learned anew, the encoders at rest: pairs in several views, groups evenly",
     "hierarchy": "hierarchy training: the clusters became leaves of a hyperbolic hierarchy, and each modality learned "
     "where in it a second lies",
 }

@@ -133,6 +133,29 @@ class SelfLabelConfig:
 
 
 @dataclass(frozen=True)
+class JointConfig:
+    """The heads on pairs, learned anew while the encoders stay as they are.
+
+    Attributes:
+        views: times that each pair is embedded changed at random, besides as it is.
+        epochs: passes over the training pairs.
+        batch_size: pairs of different groups, among which all others are negatives.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: of AdamW.
+        temperature: of the contrastive loss.
+        loss_weights: term -> weight; the terms are `avc/correspondence` and `avc/contrastive`.
+    """
+
+    views: int = 8
+    epochs: int = 24
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    temperature: float = 0.1
+    loss_weights: dict[str, float] = field(default_factory=lambda: {"avc/correspondence": 1.0, "avc/contrastive": 1.0})
+
+
+@dataclass(frozen=True)
 class HierarchyConfig:
     """Positions in the Poincaré ball as labels, from the hierarchy over the clusters of self-labelling.
 
@@ -207,6 +230,7 @@ class Recipe:
     )
     avc: AvcConfig = field(default_factory=AvcConfig)
     selflabel: SelfLabelConfig = field(default_factory=SelfLabelConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
     hierarchy: HierarchyConfig = field(default_factory=HierarchyConfig)
 
 
@@ -247,6 +271,7 @@ def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
         "warmstart_audio": WarmstartConfig,
         "avc": AvcConfig,
         "selflabel": SelfLabelConfig,
+        "joint": JointConfig,
         "hierarchy": HierarchyConfig,
     }
     parts: dict[str, Any] = {"seed": values["seed"]} if "seed" in values else {}

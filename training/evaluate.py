@@ -229,8 +229,11 @@ def measure_correspondence(
             scores = _score_pairs(method, method.visual, method.audio, partners, cosine)
             values = _accuracy(scores, float(threshold), rated.groups)
             rows.append({"name": f"joint space{suffix}", "values": values})
-    about = "balanced; negatives from other groups; the joint space's threshold comes from training pairs; chance 0.5"
-    return {"title": "Correspondence", "about": about, "measures": ["accuracy"], "rows": rows}
+    about = (
+        "balanced; negatives from random other groups; chance 0.5; of all seconds, and where each group counts alike, "
+        "however long it is; the joint space's threshold comes from training pairs"
+    )
+    return {"title": "Correspondence", "about": about, "measures": ["accuracy", "groups alike"], "rows": rows}
 
 
 def measure_across(methods: list[Embedded], rated: Rated) -> dict[str, Any]:
@@ -422,18 +425,22 @@ def _score_pairs(
 
 
 def _accuracy(scores: tuple[FloatArray, FloatArray], threshold: float, groups: npt.NDArray[np.str_]) -> dict[str, Cell]:
-    """Share of positives above and of negatives at most at the threshold, half each."""
+    """Share of positives above and of negatives at most at the threshold, half each: of all seconds, and by group."""
     right = ((scores[0] > threshold).astype(np.float32) + (scores[1] <= threshold)) / 2
-    return {"accuracy": bootstrap_mean(right.astype(np.float32), groups)}
+    names, member = np.unique(groups, return_inverse=True)
+    by_group = np.bincount(member, weights=right) / np.bincount(member)
+    return {
+        "accuracy": bootstrap_mean(right.astype(np.float32), groups),
+        "groups alike": bootstrap_mean(by_group.astype(np.float32), names),
+    }
 
 
 def _draw_others(groups: npt.NDArray[np.str_], random: np.random.Generator) -> Rows:
-    """For each row a row of another group."""
-    every = np.arange(len(groups))
-    partners = random.permutation(every)
-    for row in np.flatnonzero(groups[partners] == groups):
-        partners[row] = random.choice(every[groups != groups[row]])
-    return partners
+    """For each row a random row of a random other group."""
+    names, member = np.unique(groups, return_inverse=True)
+    others = (member + random.integers(1, len(names), size=len(groups))) % len(names)
+    rows_of = [np.flatnonzero(member == number) for number in range(len(names))]
+    return np.array([random.choice(rows_of[other]) for other in others], dtype=np.int64)
 
 
 def _spread(rows: Rows, limit: int) -> Rows:

@@ -18,6 +18,7 @@ from training.data import load_material
 from training.distributed import join_workers
 from training.evaluate import evaluate, write_evaluation
 from training.hierarchy import train_hierarchy
+from training.joint import train_joint
 from training.package import package_checkpoint
 from training.pairs import set_centres
 from training.report import write_report
@@ -27,6 +28,8 @@ from training.warmstart import train_warmstart
 from visxp_search.checkpoint import Architecture, Networks, load_checkpoint, save_checkpoint
 
 Progress = Callable[[str, int, int], None]
+STAGES = ("warmstart", "avc", "selflabel", "joint")
+"""Of a whole run, in their order."""
 
 
 def run_encoder(
@@ -110,7 +113,7 @@ def run_stage(
     """One stage after the warm start: from a checkpoint and data to the next checkpoint.
 
     Args:
-        stage: `avc`, `selflabel` or `hierarchy`.
+        stage: `avc`, `selflabel`, `joint` or `hierarchy`.
         data: corpus or shards, see `data.load_material`.
         out: the checkpoint folder to write.
         recipe: all settings; shapes of networks come from `start` if there is one.
@@ -134,19 +137,16 @@ def run_stage(
     with join_workers(device) as workers:
         if start is None:
             set_centres(networks, pairs, device=workers.device)
-        options: dict[str, Any] = {
-            "rehearsal": material.rehearsal,
-            "seed": recipe.seed,
-            "run": run,
-            "workers": workers,
-            "progress": progress,
-        }
+        options: dict[str, Any] = {"seed": recipe.seed, "run": run, "workers": workers, "progress": progress}
+        rehearsal = material.rehearsal
         if stage == "avc":
-            networks = train_avc(networks, pairs, recipe.avc, **options)
+            networks = train_avc(networks, pairs, recipe.avc, rehearsal=rehearsal, **options)
         elif stage == "selflabel":
-            networks = train_selflabel(networks, pairs, recipe.selflabel, **options)
+            networks = train_selflabel(networks, pairs, recipe.selflabel, rehearsal=rehearsal, **options)
+        elif stage == "joint":
+            networks = train_joint(networks, pairs, recipe.joint, **options)
         else:
-            networks = train_hierarchy(networks, pairs, recipe.hierarchy, **options)
+            networks = train_hierarchy(networks, pairs, recipe.hierarchy, rehearsal=rehearsal, **options)
         last = read_rows(run, stage)[-1]
         provenance = {
             **earlier,
@@ -200,11 +200,11 @@ def run_all(
     run_warmstart(corpus, checkpoint, recipe, run=run, cache=cache, progress=progress)
     options: dict[str, Any] = {"run": run, "cache": cache, "device": device, "progress": progress}
     run_evaluate(checkpoint, corpus, run / "evaluation_warmstart", seed=recipe.seed, **options)
-    for stage in ("avc", "selflabel"):
+    for stage in STAGES[1:]:
         start, checkpoint = checkpoint, run / f"checkpoint_{stage}"
         run_stage(stage, corpus, checkpoint, recipe, start=start, **options)
         run_evaluate(checkpoint, corpus, run / f"evaluation_{stage}", seed=recipe.seed, beside=[start], **options)
-    evaluations = [run / f"evaluation_{stage}" / "evaluation.json" for stage in ("warmstart", "avc", "selflabel")]
+    evaluations = [run / f"evaluation_{stage}" / "evaluation.json" for stage in STAGES]
     return package_checkpoint(checkpoint, out, evaluations=evaluations)
 
 

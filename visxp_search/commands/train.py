@@ -186,6 +186,31 @@ def train_selflabel(
     _run_stage("selflabel", settings, data, out, run, start, cache, device, as_json=as_json, quiet=quiet)
 
 
+@app.command("joint")
+def train_joint(
+    data: DataArgument,
+    out: OutOption,
+    run: RunOption,
+    start: Annotated[Path, typer.Option("--from", metavar="CHECKPOINT", help="Checkpoint with trained encoders.")],
+    cache: CacheOption = None,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the joint space and the fusion network anew, on encoders that stay as they are.
+
+    Vectors of pictures and of sounds, and pseudo-labels, stay the same; `search sound --cross` gets better.
+
+    Example: `visxp train joint shards --from runs/sl/checkpoint --out runs/joint/checkpoint --run runs/joint`
+    """
+    settings = _settings(recipe, epochs, "joint")
+    _set_threads(threads)
+    _run_stage("joint", settings, data, out, run, start, cache, device, as_json=as_json, quiet=quiet)
+
+
 @app.command("hierarchy")
 def train_hierarchy(
     data: DataArgument,
@@ -301,7 +326,7 @@ def train_run(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run all stages of one recipe: warm start, correspondence, self-labelling, evaluation of each, package.
+    """Run all stages of one recipe: warm start, correspondence, self-labelling, joint space, each evaluated; package.
 
     Goes on where it stopped. Each stage's checkpoint and evaluation stay in the run folder.
 
