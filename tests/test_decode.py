@@ -349,7 +349,7 @@ def test_waveform_is_what_the_clips_have(tmp_path: Path) -> None:
 def test_waveform_after_a_seek_lies_at_the_same_place(tmp_path: Path, name: str, codec: str) -> None:
     """With `seek` the samples are where they were to some milliseconds, in files with pictures as well."""
     samples = make_babble(20, seed=0, rate_hz=SAMPLE_RATE_HZ)
-    sound = Sound([(0, samples)], codec=codec, **({"format": "s16"} if codec.startswith("pcm") else {}))
+    sound = Sound([(0, samples)], codec=codec, format="s16" if codec.startswith("pcm") else "fltp")
     path = write_media(tmp_path / name, None if name.endswith("wav") else constant(500, 25), sound)
     exact, quick = (
         decode_waveform(path, sample_rate_hz=SAMPLE_RATE_HZ, start_seconds=14.3, stop_seconds=17.1, seek=seek)

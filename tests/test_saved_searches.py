@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_new_is_what_is_indexed_since_the_last_run(tmp_path: Path) -> None:
         patch("visxp_search.api.saved_searches_path", lambda _: tmp_path / "saved.json"),
     ):
         index = Index(store, embedder=None)  # type: ignore[arg-type]
-        options = {"mode": "same", "top": 1}
+        options: dict[str, Any] = {"mode": "same", "top": 1}
         index.save_search("jingle", make_query(jingle), options, index.search(make_query(jingle), **options))
         nothing = index.run_saved("jingle", only_new=True).results
         assert nothing.moments == () and "nothing new" in nothing.reason and "0 videos" in nothing.reason

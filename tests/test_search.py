@@ -377,7 +377,14 @@ def test_an_empty_index_is_answered() -> None:
     """An index without seconds gives no moments and a reason."""
     with open_archive({}) as store:
         results = find_moments(store, make_query({"visual": make_seconds(np.random.default_rng(0), 2)}))
-    assert results.moments == () and "nothing like this here" in results.reason
+    assert results.moments == () and "nothing is indexed yet" in results.reason
+
+
+def test_conditions_that_no_second_meets_are_named(store: Store) -> None:
+    """Where the filter leaves nothing to look in, the reason says that, not that nothing is alike."""
+    query = copy_of(VIDEOS["video03"], start=12, length=6, rng=np.random.default_rng(1))
+    results = find_moments(store, query, where=Filter(clusters=(999,)))
+    assert results.moments == () and "meets the conditions" in results.reason
 
 
 def test_json_keeps_the_contract(store: Store) -> None:

@@ -195,7 +195,7 @@ def print_saved(searches: Sequence[SavedSearch]) -> None:
 
 
 def print_report(report: Report) -> None:
-    """Averages with their 95 % intervals, over all queries and by group."""
+    """Averages with their 95 % intervals, over all queries and by group, and the queries to look at."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     columns = {f"all {len(report.outcomes)}": report.overall, **report.groups}
@@ -207,6 +207,14 @@ def print_report(report: Report) -> None:
         cells = [f"{e.mean:.{digits}f} [{e.low:.{digits}f}, {e.high:.{digits}f}]" for e in estimates]
         table.add_row(measure, *(escape(cell) for cell in cells))
     stdout().print(table)
+    for outcome in report.outcomes:
+        if not outcome.right_video_first:
+            judged = outcome.judgement
+            group = f" ({judged.group})" if judged.group else ""
+            print(
+                f"right video not first: {judged.path}{group}, from {format_time(judged.start)}: "
+                f"{len(outcome.answers)} answers, best temporal IoU {outcome.overlap:.2f}"
+            )
 
 
 def print_absent(report: "AbsentReport") -> None:

@@ -47,6 +47,8 @@ __all__ = [
 MODES = ("similar", "same")
 MAX_CHANCE = {"similar": 1.0, "same": 0.05}
 """Default cut-off: moments of which more are expected by chance are not answers; see also `Reader.is_familiar`."""
+NO_PLACES = "nothing like this here: no indexed second meets the conditions (--video, --path, --cluster, --after, ...)"
+NOTHING_INDEXED = "nothing like this here: nothing is indexed yet; see: visxp index add"
 CANDIDATE_VIDEOS = 80
 """Videos that are compared at least: the best ones hold the answers, the others tell what chance gives."""
 
@@ -100,9 +102,10 @@ def find_moments(
     moments: list[Moment] = []
     yields: list[tuple[int, int]] = []
     n_compared = 0
-    if query.weights:
+    n_places = store.count(where)
+    if query.weights and n_places:
         progress("compare", 0, 0)
-        reader = Reader(store, query, mode=mode, per_video=per_video, n_places=store.count(where))
+        reader = Reader(store, query, mode=mode, per_video=per_video, n_places=n_places)
 
         def passes(moment: Moment) -> bool:
             progress("compare", n_compared, 0)
@@ -145,7 +148,7 @@ def find_moments(
         moments = [_located(moment, records[moment.video_id]) for moment in best]
         reason = "" if moments else _why_nothing(found, cut)
     else:
-        reason = query.why_empty
+        reason = query.why_empty or (NO_PLACES if store.count() else NOTHING_INDEXED)
     return Results(
         query=query,
         mode=mode,

@@ -77,7 +77,7 @@ def band_levels(waveform: FloatArray, *, sample_rate_hz: int) -> FloatArray:
     edges = np.searchsorted(np.fft.rfftfreq(length, 1 / sample_rate_hz), BAND_EDGES_HZ).tolist()
     energies = np.stack([powers[:, low:high].sum(axis=1) for low, high in pairwise(edges)], axis=1)
     levels = 10 * np.log10(energies + 1e-12)
-    return np.maximum(levels, levels.max() - DYNAMIC_DB).astype(np.float32)
+    return np.asarray(np.maximum(levels, levels.max() - DYNAMIC_DB), dtype=np.float32)
 
 
 def sound_step(first: FloatArray, second: FloatArray, *, begins_at: float = 0.0) -> SoundStep | None:
