@@ -110,7 +110,12 @@ def test_new_payloads_for_all_leave_all_sealed(
     """The engine moves seconds with new payloads out of their sealed segments; sealed anew, all is there."""
     monkeypatch.setattr(store_edge, "MOST_MOVED", most_moved)
     seal, sealings = store_edge.EdgeCollection.optimize, []
-    monkeypatch.setattr(store_edge.EdgeCollection, "optimize", lambda part: [sealings.append(part), seal(part)])
+
+    def count_and_seal(part: store_edge.EdgeCollection) -> None:
+        sealings.append(part)
+        seal(part)
+
+    monkeypatch.setattr(store_edge.EdgeCollection, "optimize", count_and_seal)
     with sealed.bulk_load():
         sealed.set_payloads(
             [(video_id(n), second, {"cluster": n}) for n in range(N_VIDEOS) for second in range(VIDEO_SECONDS)]
