@@ -21,7 +21,7 @@ import torch
 from tests.conftest import RATE
 from visxp_search import cluster_edit
 from visxp_search.cli import main
-from visxp_search.cluster_book import ROOT
+from visxp_search.cluster_book import ROOT, name_node
 from visxp_search.cluster_describe import SORTS, Example, describe_nodes, shown_nodes, summarise
 from visxp_search.cluster_fit import FitOptions, fit_clusters
 from visxp_search.cluster_model import make_features
@@ -101,6 +101,29 @@ def test_sizes_are_those_wanted(store: Store) -> None:
     counts = np.array(list(store.facet("cluster").values()))
     assert np.abs(counts - 60).max() <= 2
     assert clustering.fit.size_error <= 0.04
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", ["uniform", "tempered", "gaussian"])
+def test_many_clusters_get_the_sizes_wanted(tmp_path: Path, sizes: str) -> None:
+    """A hundred clusters of kinds of unequal sizes have the wanted sizes within two percent or one second."""
+    rng = np.random.default_rng(3)
+    centres, shares = rng.normal(size=(300, 24)), rng.lognormal(0, 0.7, 300)
+    rows = centres[rng.choice(300, 10_000, p=shares / shares.sum())] + 0.7 * rng.normal(size=(10_000, 24))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    points = []
+    for at, row in enumerate(rows):
+        video, second = f"v{at // 500}", at % 500
+        payload = make_payload(video_id=video, second=second, has_audio=False, flags=[], checkpoint="c1")
+        points.append(SecondPoint(video, second, {"visual": row}, payload))
+    with closing(open_edge_store(tmp_path / "index", checkpoint="c1", create={"visual": 24})) as store:
+        store.upsert_seconds(points)
+        fit = fit_clusters(store, FitOptions(n_clusters=100, sizes=sizes)).clustering.fit
+        found = store.facet("cluster")
+    wanted, obtained = np.array(fit.wanted), np.array(fit.obtained)
+    assert (np.abs(obtained - wanted) <= np.maximum(0.02 * wanted, 1)).all()
+    stored = np.array([found[cluster] for cluster in range(100)])
+    assert np.abs(stored - obtained).max() <= 1  # sizes were counted on float16, which moves seconds at a border
 
 
 def test_new_seconds_are_labelled_at_once_and_like_old_ones(store: Store) -> None:
@@ -264,6 +287,10 @@ def test_what_is_not_found_again_is_listed(store: Store) -> None:
     book = fit_clusters(store, FitOptions(n_clusters=2)).clustering.book
     assert len(book.names) + len(book.lost) >= N_KINDS
     assert {lost["name"] for lost in book.lost} | set(book.names.values()) == {f"name {i}" for i in range(N_KINDS)}
+    again = name_node(book, ROOT, book.lost[0]["name"])  # a person found it
+    assert again.lost == book.lost[1:]
+    with pytest.raises(UsageError, match="looks like the id"):
+        name_node(book, ROOT, "c7")
 
 
 def test_edits_reach_payloads(store: Store) -> None:
@@ -275,7 +302,13 @@ def test_edits_reach_payloads(store: Store) -> None:
     assert store.facet("cluster")[a] == sizes[a] + sizes[b]
     assert store.count(Filter(clusters=(b,))) == 0
     clustering = cluster_edit.split(store, clustering, a)
-    assert store.facet("cluster")[a] == sizes[a]
+    assert store.facet("cluster") == sizes
+    for cluster in (a, b):
+        clustering = cluster_edit.name(store, clustering, f"c{cluster}", f"name {cluster}")
+    clustering = cluster_edit.merge(store, clustering, b, a)  # the one that is kept has the later prototype
+    assert [(edit["node"], edit["name"]) for edit in clustering.book.lost] == [(f"c{a}", f"name {a}")]
+    clustering = cluster_edit.split(store, clustering, b)
+    assert store.facet("cluster") == sizes
     assert sum(store.facet("cluster").values()) == 300
     big = int(next(iter(store.facet("cluster"))))
     clustering = cluster_edit.split(store, clustering, big, parts=2)
@@ -520,5 +553,7 @@ def test_commands_from_fit_to_export(store: Store, tmp_path: Path, capsys: pytes
         assert main(["clusters", "export", "--out", str(tmp_path / name), *at]) == 0
         assert "applause" in (tmp_path / name).read_text(encoding="utf-8")
     assert main(["clusters", "export", "--out", str(tmp_path / "x.pdf"), *at]) == 2
+    assert main(["clusters", "export", "--out", str(tmp_path / "nowhere" / "x.csv"), *at]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     assert main(["clusters", "show", "nonsense", *at]) == 2
     assert main(["clusters", "fit", "--k", "many", *at]) == 2

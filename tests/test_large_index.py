@@ -111,11 +111,11 @@ def test_new_payloads_for_all_leave_all_sealed(
     monkeypatch.setattr(store_edge, "MOST_MOVED", most_moved)
     seal, sealings = store_edge.EdgeCollection.optimize, []
 
-    def count(part: store_edge.EdgeCollection) -> None:
+    def count_and_seal(part: store_edge.EdgeCollection) -> None:
         sealings.append(part)
         seal(part)
 
-    monkeypatch.setattr(store_edge.EdgeCollection, "optimize", count)
+    monkeypatch.setattr(store_edge.EdgeCollection, "optimize", count_and_seal)
     with sealed.bulk_load():
         sealed.set_payloads(
             [(video_id(n), second, {"cluster": n}) for n in range(N_VIDEOS) for second in range(VIDEO_SECONDS)]

@@ -3,9 +3,10 @@
 A *node* is a cluster (`c7`, the payload's `cluster` 7) or a branch of the tree (`b3`); `b0` is the root. Edits return a
 new book. When clusters are fitted anew, old and new ones are matched by the seconds they share (Hungarian method), and
 matched ones keep their ids, so names, merges, moves and hiding go on to hold. What was edited and is not found again is
-listed in `lost`, never dropped.
+listed in `lost`, never dropped, until a person gives the name again.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -33,6 +34,7 @@ class ClusterBook:
         hidden: nodes that lists and trees leave out.
         moves: node -> branch it was moved to by a person.
         merges: cluster -> clusters that were merged into it.
+        origins: cluster id that each prototype would have without merges; empty if there are none.
         lost: edits that a refit could not carry over: `{"node", "name", "edits"}`.
         next_cluster: id of the next new cluster.
         next_branch: id of the next new branch.
@@ -44,6 +46,7 @@ class ClusterBook:
     hidden: tuple[str, ...] = ()
     moves: Mapping[str, str] = field(default_factory=dict)
     merges: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    origins: tuple[int, ...] = ()
     lost: tuple[Mapping[str, Any], ...] = ()
     next_cluster: int = 0
     next_branch: int = 1
@@ -127,6 +130,7 @@ def book_from_json(data: Mapping[str, Any]) -> ClusterBook:
         hidden=tuple(data["hidden"]),
         moves=dict(data["moves"]),
         merges={node: tuple(ids) for node, ids in data["merges"].items()},
+        origins=tuple(data.get("origins", ())),  # books of earlier releases have none
         lost=tuple(data["lost"]),
         next_cluster=data["next_cluster"],
         next_branch=data["next_branch"],
@@ -134,9 +138,17 @@ def book_from_json(data: Mapping[str, Any]) -> ClusterBook:
 
 
 def name_node(book: ClusterBook, node: str, name: str) -> ClusterBook:
-    """Give a node a name; an empty one takes it away."""
+    """Give a node a name, which is then no longer a lost one; an empty one takes it away.
+
+    Raises:
+        UsageError: If the name is what ids look like.
+    """
+    if re.fullmatch(r"[bc]?\d+", name, re.IGNORECASE):
+        raise UsageError(f"{name!r} looks like the id of a cluster or branch; give a name that says what it shows")
     names = {other: given for other, given in book.names.items() if other != node}
-    return replace(book, names={**names, node: name} if name else names)
+    found_again = {"name": name, "edits": ["name"]}
+    lost = tuple(edit for edit in book.lost if {key: edit[key] for key in found_again} != found_again)
+    return replace(book, names={**names, node: name} if name else names, lost=lost)
 
 
 def hide_node(book: ClusterBook, node: str, *, hidden: bool) -> ClusterBook:
@@ -146,7 +158,7 @@ def hide_node(book: ClusterBook, node: str, *, hidden: bool) -> ClusterBook:
 
 
 def merge_clusters(book: ClusterBook, kept: int, merged: int) -> ClusterBook:
-    """Make two clusters one: the first keeps its id, name and place.
+    """Make two clusters one: the first keeps its id, name and place. If both have names, the second's is lost.
 
     Raises:
         UsageError: If they are the same.
@@ -154,10 +166,10 @@ def merge_clusters(book: ClusterBook, kept: int, merged: int) -> ClusterBook:
     if kept == merged:
         raise UsageError(f"cluster {kept} cannot be merged with itself; name two clusters")
     gone, node = f"c{merged}", f"c{kept}"
-    names = dict(book.names)
+    names, lost = dict(book.names), book.lost
     old_name = names.pop(gone, None)
-    if old_name is not None:
-        names.setdefault(node, old_name)
+    if old_name is not None and names.setdefault(node, old_name) != old_name:
+        lost = (*lost, {"node": gone, "name": old_name, "edits": ["name"]})
     merges = {other: ids for other, ids in book.merges.items() if other != gone}
     merges[node] = (*merges.get(node, ()), merged, *book.merges.get(gone, ()))
     return replace(
@@ -168,18 +180,36 @@ def merge_clusters(book: ClusterBook, kept: int, merged: int) -> ClusterBook:
         hidden=tuple(other for other in book.hidden if other != gone),
         moves={other: branch for other, branch in book.moves.items() if other != gone},
         merges=merges,
+        origins=book.origins or book.rows,
+        lost=lost,
     )
+
+
+def merged_rows(book: ClusterBook, cluster: int) -> list[int]:
+    """The prototypes of a cluster that merging brought to it."""
+    own = [row for row, owner in enumerate(book.rows) if owner == cluster]
+    origins = book.origins or book.rows
+    first = next((row for row in own if origins[row] == cluster), own[0])
+    return [row for row in own if row != first]
 
 
 def split_cluster(book: ClusterBook, cluster: int, rows: Sequence[int]) -> ClusterBook:
     """Give prototypes of a cluster ids of their own, beside it in the tree; the cluster keeps the others.
+
+    What was merged gets back the id that it had.
 
     Args:
         book: whose `rows` already has an entry for each prototype.
         cluster: id.
         rows: indices into `book.rows` that leave it.
     """
-    new = {row: book.next_cluster + at for at, row in enumerate(rows)}
+    taken, new = {cluster, *book.rows}, {}
+    following = book.next_cluster
+    for row in rows:
+        new[row] = book.origins[row] if row < len(book.origins) else cluster
+        if new[row] in taken:
+            new[row], following = following, following + 1
+        taken.add(new[row])
     node = f"c{cluster}"
     parent = book.parents()[node]
     beside = tuple(f"c{new_id}" for new_id in new.values())
@@ -189,7 +219,8 @@ def split_cluster(book: ClusterBook, cluster: int, rows: Sequence[int]) -> Clust
         rows=tuple(new.get(row, old) for row, old in enumerate(book.rows)),
         tree={**book.tree, parent: (*book.tree[parent][:at], *beside, *book.tree[parent][at:])},
         merges={other: ids for other, ids in book.merges.items() if other != node},
-        next_cluster=book.next_cluster + len(new),
+        origins=tuple(new.get(row, old) for row, old in enumerate(book.origins)),
+        next_cluster=following,
     )
 
 
@@ -259,15 +290,15 @@ def carry_rows(book: ClusterBook, old_clusters: Labels, new_rows: Labels, n_rows
         n_rows: number of new prototypes.
     """
     matching = match_labels(old_clusters, new_rows)
-    rows, following = [], book.next_cluster
+    rows, origins, following = [], [], book.next_cluster
     for row in range(n_rows):
         cluster = matching.old_of.get(row)
         if cluster is None:
-            cluster = _merged_home(book, old_clusters[new_rows == row])
-        if cluster is None:
             cluster, following = following, following + 1
-        rows.append(cluster)
-    return replace(book, rows=tuple(rows), next_cluster=following)
+        origins.append(cluster)
+        home = None if row in matching.old_of else _merged_home(book, old_clusters[new_rows == row])
+        rows.append(cluster if home is None else home)
+    return replace(book, rows=tuple(rows), origins=tuple(origins), next_cluster=following)
 
 
 def carry_tree(book: ClusterBook, tree: Mapping[str, Sequence[str]], old_clusters: Labels, new: Labels) -> ClusterBook:

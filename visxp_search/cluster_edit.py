@@ -9,6 +9,7 @@ from visxp_search.cluster_book import (
     ClusterBook,
     hide_node,
     merge_clusters,
+    merged_rows,
     move_node,
     name_node,
     split_cluster,
@@ -53,7 +54,7 @@ def split(store: Store, clustering: Clustering, cluster: int, *, parts: int = 2,
     book = clustering.book
     own = [row for row, owner in enumerate(book.rows) if owner == cluster]
     if len(own) > 1:
-        return _relabel(store, clustering, split_cluster(book, cluster, own[1:]))
+        return _relabel(store, clustering, split_cluster(book, cluster, merged_rows(book, cluster)))
     model = clustering.model
     seconds = store.seconds(Filter(clusters=(cluster,)), with_vectors=model.modalities)
     points = next(pages(seconds, MOST_SPLIT), [])
@@ -74,7 +75,8 @@ def split(store: Store, clustering: Clustering, cluster: int, *, parts: int = 2,
     )
     new_model.prototypes[at], new_model.offsets[at] = prototypes[0].numpy(), float(offsets[0])
     new_rows = range(len(book.rows), len(book.rows) + parts - 1)
-    longer = replace(book, rows=(*book.rows, *[cluster] * (parts - 1)))
+    more = (cluster,) * (parts - 1)
+    longer = replace(book, rows=book.rows + more, origins=book.origins and book.origins + more)
     changed = replace(clustering, model=new_model, book=split_cluster(longer, cluster, list(new_rows)))
     return apply_clustering(store, changed)
 

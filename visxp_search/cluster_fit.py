@@ -22,6 +22,7 @@ from visxp_search.cluster_prototypes import (
     SHARPNESS,
     SIZE_TOLERANCE,
     SIZES,
+    Curve,
     Progress,
     choose_n_clusters,
     fit_prototypes,
@@ -118,7 +119,7 @@ def _fit(
     spool.turn_into_features()
     sample = torch.from_numpy(spool.first(n_sample))
 
-    curve: tuple[tuple[int, float, float], ...] = ()
+    curve: Curve = ()
     start = None
     if again and old is not None:
         # Those of earlier releases have no numbers for what is missing.

@@ -53,6 +53,8 @@ LONGEST_STEP = 3.0
 """Of an offset, in units of 1 / sharpness."""
 MOST_MOVES = 10_000
 """Rows that the steps of the offsets are computed from; sizes are counted on all."""
+MOVES_NEAR = 8
+"""Clusters of each of these rows that it may move between; those behind them have no share worth counting."""
 CHANCE_DRAWS = 4
 """Random labellings that chance is measured with."""
 
@@ -430,6 +432,9 @@ def _count(blocks: Blocks | Callable[[], Iterable[NearScores]], *, offsets: Tens
         sum_of_best += float(best.values.sum(dtype=torch.float64))
         n_rows += len(labels)
         if n_measured < MOST_MOVES:
+            if clusters is not None and values.shape[1] > MOVES_NEAR:
+                values, nearest = values.topk(MOVES_NEAR, dim=1)
+                clusters = clusters.gather(1, nearest)
             plan = torch.softmax(sharpness * values, dim=1)
             n_measured += len(plan)
             if clusters is None:

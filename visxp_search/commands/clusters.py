@@ -203,10 +203,13 @@ def clusters_name(
     """
     from visxp_search import cluster_edit
     from visxp_search.cluster_store import require_clustering
+    from visxp_search.console import say
 
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
-        cluster_edit.name(store, clustering, clustering.book.find(node), name)
+        found = clustering.book.find(node)
+        cluster_edit.name(store, clustering, found, name)
+    say(f"{found} is now called {name.strip()!r}" if name.strip() else f"{found} has no name any more")
 
 
 @app.command("merge")
@@ -221,11 +224,13 @@ def clusters_merge(
     """
     from visxp_search import cluster_edit
     from visxp_search.cluster_store import require_clustering
+    from visxp_search.console import say
 
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
-        book = clustering.book
-        cluster_edit.merge(store, clustering, book.find_cluster(kept), book.find_cluster(merged))
+        first, second = clustering.book.find_cluster(kept), clustering.book.find_cluster(merged)
+        cluster_edit.merge(store, clustering, first, second)
+    say(f"c{second} is now part of c{first}; undo it with: visxp clusters split c{first}")
 
 
 @app.command("split")
@@ -247,7 +252,7 @@ def clusters_split(
         found = clustering.book.find_cluster(cluster)
         after = cluster_edit.split(store, clustering, found, parts=into)
     new = sorted(set(after.book.clusters()) - set(clustering.book.clusters()))
-    say(f"c{found} was split; the new clusters are {', '.join(f'c{number}' for number in new)}")
+    say(f"c{found} was split; beside it there is now {', '.join(f'c{number}' for number in new)}")
 
 
 @app.command("move")
@@ -262,11 +267,13 @@ def clusters_move(
     """
     from visxp_search import cluster_edit
     from visxp_search.cluster_store import require_clustering
+    from visxp_search.console import say
 
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
-        book = clustering.book
-        cluster_edit.move(store, clustering, book.find(node), book.find(branch))
+        moved, target = clustering.book.find(node), clustering.book.find(branch)
+        after = cluster_edit.move(store, clustering, moved, target)
+    say(f"{moved} now hangs at {' / '.join(after.book.title(above) for above in after.book.path(moved))}")
 
 
 @app.command("hide")
@@ -281,10 +288,17 @@ def clusters_hide(
     """
     from visxp_search import cluster_edit
     from visxp_search.cluster_store import require_clustering
+    from visxp_search.console import say
 
     with open_bare_store(index) as store:
         clustering = require_clustering(store)
-        cluster_edit.hide(store, clustering, clustering.book.find(node), hidden=not show)
+        found = clustering.book.find(node)
+        cluster_edit.hide(store, clustering, found, hidden=not show)
+    say(
+        f"{found} is shown again"
+        if show
+        else f"{found} is hidden; show it again with: visxp clusters hide {found} --show"
+    )
 
 
 @app.command("export")
@@ -332,8 +346,11 @@ def clusters_export(
             tiles = make_tiles(examples, paths, on_tile=lambda done, total: progress("read pictures", done, total))
         text = render_sheet(found, branches, clustering.book, tiles, paths, title=f"Clusters of {Path(location).name}")
     partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, out)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, out)
+    except OSError as exc:
+        raise UsageError(f"--out {out} cannot be written: {exc}; name a file in a folder that is there") from exc
     if not quiet:
         say(f"{len(found)} clusters written to {out}")
 
