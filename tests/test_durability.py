@@ -1,5 +1,6 @@
 """Disks that fill up, that may not be written and that go away: one clear line each, and nothing is lost."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -124,12 +125,30 @@ def test_permissions_that_were_lost(index_folder: Path) -> None:
     index_folder.parent.chmod(0o755)
     os.seteuid(65534)
     try:
-        with pytest.raises(CollectionError, match=r"cannot be opened: .*Permission denied.*writable directory"):
+        with pytest.raises(CollectionError, match=r"cannot be opened: .*Permission denied.*you may write to"):
             open_store(index_folder, checkpoint="c1")
     finally:
         os.seteuid(0)
     with closing(open_store(index_folder, checkpoint="c1")) as store:
         assert store.count() == 256
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "the disk is full: free some space"), (errno.EROFS, "copy it to a disk that can be written to")],
+)
+def test_a_disk_that_takes_nothing_is_named(
+    index_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    """Opened on a disk that is full or read-only, an index says which of both, and what to do."""
+    open_store(index_folder, checkpoint="c1", create=DIMS).close()
+
+    def refuse(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(store_edge, "_take_lock", refuse)
+    with pytest.raises(CollectionError, match=f"cannot be opened: .*; {advice}"):
+        open_store(index_folder, checkpoint="c1")
 
 
 def test_nothing_that_decides_asks_the_wall_clock() -> None:

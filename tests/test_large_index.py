@@ -1,8 +1,9 @@
 """Tests of what only large archives meet: sealed segments, videos left out cheaply, and places instead of videos."""
 
 import multiprocessing
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from visxp_search import candidates, store_collection, store_edge
 from visxp_search.candidates import find_candidates
+from visxp_search.errors import CollectionError
 from visxp_search.queries import Query
 from visxp_search.reader import Reader
 from visxp_search.search import find_moments
@@ -101,6 +103,55 @@ def test_sealed_seconds_are_found_as_by_comparing_with_all(sealed: Store, tmp_pa
         assert [hit.score for hit in hits] == pytest.approx(
             [float(VECTORS[int(hit.video_id, 16), hit.second] @ query) for hit in hits], abs=1e-5
         )
+
+
+def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening asks for no vectors or payloads, the first search for what it scans, only reading all for all vectors."""
+    asked: list[str] = []
+    monkeypatch.setattr(store_edge, "_read_ahead", lambda files: asked.extend(file.name for file in files))
+
+    def asked_by(action: Callable[[], object]) -> set[str]:
+        asked.clear()
+        action()
+        return set(asked)
+
+    location = sealed.location
+    sealed.close()
+    opening = asked_by(lambda: open_store(location, checkpoint="tests").close())
+    assert {"id_tracker.mappings", "segment.json"} <= opening
+    vectors = {"matrix.dat", "quantized.data", "chunk_0.mmap"}
+    assert not opening & vectors
+    with closing(open_store(location, checkpoint="tests")) as store:
+        query = VECTORS[0, :1]
+        assert asked_by(lambda: store.query("visual", query, top=3)) & vectors == vectors - {"matrix.dat"}
+        assert asked_by(lambda: store.query("visual", query, top=3)) == set()
+        assert asked_by(lambda: store.seconds_of(video_id(1), with_vectors=("visual",))) == set()
+        assert asked_by(lambda: list(store.seconds(with_vectors=("visual",)))) & vectors == vectors
+
+
+def test_files_are_read_ahead_in_steps_that_systems_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte is asked for, in steps of what Linux reads ahead at once; where there is no such call, nothing is."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(store_edge.READ_AHEAD_BYTES * 2 + 1))
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: steps.append((start, size)), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    store_edge._read_ahead([file])
+    assert steps == [(n * store_edge.READ_AHEAD_BYTES, store_edge.READ_AHEAD_BYTES) for n in range(3)]
+    monkeypatch.delattr(os, "posix_fadvise")
+    store_edge._read_ahead([file])
+    assert len(steps) == 3
+
+
+def test_a_disk_that_vanishes_before_a_search_is_said(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the disk while reading ahead is one clear error of the index."""
+
+    def vanish(files: object) -> None:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(store_edge, "_read_ahead", vanish)
+    with pytest.raises(CollectionError, match=r"cannot be read: Input/output error; check the disk"):
+        sealed.query("visual", VECTORS[0, :1], top=3)
 
 
 def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(
