@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -106,9 +106,16 @@ def test_sealed_seconds_are_found_as_by_comparing_with_all(sealed: Store, tmp_pa
 
 
 def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening asks for no vectors or payloads, the first search for what it scans, only reading all for all vectors."""
+    """Opening asks for no vectors, the first search for what it scans, only reading all for all; errors are said."""
     asked: list[str] = []
-    monkeypatch.setattr(store_edge, "_read_ahead", lambda files: asked.extend(file.name for file in files))
+    errors: list[OSError] = []
+
+    def ask(files: Iterable[Path]) -> None:
+        asked.extend(file.name for file in files)
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(store_edge, "_read_ahead", ask)
 
     def asked_by(action: Callable[[], object]) -> set[str]:
         asked.clear()
@@ -119,11 +126,14 @@ def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monk
     sealed.close()
     opening = asked_by(lambda: open_store(location, checkpoint="tests").close())
     assert {"id_tracker.mappings", "segment.json"} <= opening
-    vectors = {"matrix.dat", "quantized.data", "chunk_0.mmap"}
+    vectors = {"matrix.dat", "quantized.data"}
     assert not opening & vectors
     with closing(open_store(location, checkpoint="tests")) as store:
         query = VECTORS[0, :1]
-        assert asked_by(lambda: store.query("visual", query, top=3)) & vectors == vectors - {"matrix.dat"}
+        errors.append(OSError("Input/output error"))
+        with pytest.raises(CollectionError, match=r"cannot be read: Input/output error; check the disk"):
+            store.query("visual", query, top=3)
+        assert asked_by(lambda: store.query("visual", query, top=3)) & vectors == {"quantized.data"}
         assert asked_by(lambda: store.query("visual", query, top=3)) == set()
         assert asked_by(lambda: store.seconds_of(video_id(1), with_vectors=("visual",))) == set()
         assert asked_by(lambda: list(store.seconds(with_vectors=("visual",)))) & vectors == vectors
@@ -141,17 +151,6 @@ def test_files_are_read_ahead_in_steps_that_systems_take(tmp_path: Path, monkeyp
     monkeypatch.delattr(os, "posix_fadvise")
     store_edge._read_ahead([file])
     assert len(steps) == 3
-
-
-def test_a_disk_that_vanishes_before_a_search_is_said(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of the disk while reading ahead is one clear error of the index."""
-
-    def vanish(files: object) -> None:
-        raise OSError("Input/output error")
-
-    monkeypatch.setattr(store_edge, "_read_ahead", vanish)
-    with pytest.raises(CollectionError, match=r"cannot be read: Input/output error; check the disk"):
-        sealed.query("visual", VECTORS[0, :1], top=3)
 
 
 def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(

@@ -498,13 +498,13 @@ class EdgeCollection:
         """Once, read ahead what a search scans: int8 copies, and vectors that have none yet; or all there is."""
         if (key := f"{name}, all" if whole else name) in self._read:
             return
-        self._read.add(key)
         stores = list(self._path.glob(f"segments/*/vector_storage-{name}"))
         try:
             sealed = () if whole else [copies.with_name("matrix.dat") for copies in _files(stores, "quantized.data")]
             _read_ahead(set(_files(stores, "*")).difference(sealed))
         except OSError as exc:
             raise CollectionError(f"index {self._location} cannot be read: {exc}; check the disk") from exc
+        self._read.add(key)
 
     def scroll_payloads(
         self, where: Where, *, without: Sequence[str], limit: int, after: Any
