@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench bench-check format screenshots lock clean
+.PHONY: help demo test test-slow test-cluster check bench bench-check format screenshots lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: $(VENV)/.installed-dev ## Install, then run the tests
 
 test-slow: $(VENV)/.installed-dev ## Run the tests that take longer, and those in Chromium (which must be installed)
 	$(BIN)/python -m pytest -m "slow or browser"
+
+test-cluster: $(VENV)/.installed-dev ## Run the test that kills one of two Ray nodes; wants an idle machine for two minutes
+	VISXP_RAY_CLUSTER=1 $(BIN)/python -m pytest -m slow tests/test_ray_cluster.py
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, spelling
 	$(BIN)/ruff check .

@@ -261,6 +261,13 @@ def test_a_new_index_is_announced(visxp: Visxp, tmp_path: Path) -> None:
     assert "a new one is made" not in said[1]
 
 
+def test_a_wrong_path_makes_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing of what is named exists, no index is made and one line says so."""
+    assert main(["index", "add", str(tmp_path / "typo"), "--index", str(tmp_path / "new")]) == 2
+    assert f"{tmp_path / 'typo'}: there is no such file or folder; no index was made" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("library", ["gradio", "uvicorn"])
 def test_a_library_of_an_extra_is_named_when_it_is_missing(
     index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library: str

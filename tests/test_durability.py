@@ -1,5 +1,6 @@
 """Disks that fill up, that may not be written and that go away: one clear line each, and nothing is lost."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def test_a_disk_that_may_only_be_read(small_disk: Path, capsys: pytest.CaptureFi
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert main(["index", "info", "--index", str(small_disk / "index")]) == 3
     error = capsys.readouterr().err
-    assert "Read-only file system" in error
+    assert "Read-only file system" in error and "copy it to a disk that can be written to" in error
     assert len(error.strip().splitlines()) == 1
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     with closing(open_store(small_disk / "index", checkpoint="c1")) as store:
@@ -124,12 +125,24 @@ def test_permissions_that_were_lost(index_folder: Path) -> None:
     index_folder.parent.chmod(0o755)
     os.seteuid(65534)
     try:
-        with pytest.raises(CollectionError, match=r"cannot be opened: .*Permission denied.*writable directory"):
+        with pytest.raises(CollectionError, match=r"cannot be opened: .*Permission denied.*you may write to"):
             open_store(index_folder, checkpoint="c1")
     finally:
         os.seteuid(0)
     with closing(open_store(index_folder, checkpoint="c1")) as store:
         assert store.count() == 256
+
+
+def test_a_disk_that_is_full_already(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even the lock can be written, the message says that the disk is full, and that nothing is lost."""
+    open_store(index_folder, checkpoint="c1", create=DIMS).close()
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store_edge, "_take_lock", refuse)
+    with pytest.raises(CollectionError, match=r"cannot be opened: .*; the disk is full: free some space; what is"):
+        open_store(index_folder, checkpoint="c1")
 
 
 def test_nothing_that_decides_asks_the_wall_clock() -> None:

@@ -1,8 +1,9 @@
 """Tests of what only large archives meet: sealed segments, videos left out cheaply, and places instead of videos."""
 
 import multiprocessing
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from visxp_search import candidates, store_collection, store_edge
 from visxp_search.candidates import find_candidates
+from visxp_search.errors import CollectionError
 from visxp_search.queries import Query
 from visxp_search.reader import Reader
 from visxp_search.search import find_moments
@@ -124,6 +126,54 @@ def test_new_payloads_for_all_leave_all_sealed(
     assert sealed.facet("cluster") == dict.fromkeys(range(N_VIDEOS), VIDEO_SECONDS)
     [hits] = sealed.query("visual", VECTORS[4, 40][None], top=20)
     assert [(hit.video_id, hit.second) for hit in hits] == exact_best(VECTORS[4, 40], 20)
+
+
+def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening asks for no vectors, the first search for what it scans, only reading all for all; errors are said."""
+    asked: list[str] = []
+    errors: list[OSError] = []
+
+    def ask(files: Iterable[Path]) -> None:
+        asked.extend(file.name for file in files)
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(store_edge, "_read_ahead", ask)
+
+    def asked_by(action: Callable[[], object]) -> set[str]:
+        asked.clear()
+        action()
+        return set(asked)
+
+    location = sealed.location
+    sealed.close()
+    opening = asked_by(lambda: open_store(location, checkpoint="tests").close())
+    assert {"id_tracker.mappings", "segment.json"} <= opening
+    vectors = {"matrix.dat", "quantized.data"}
+    assert not opening & vectors
+    with closing(open_store(location, checkpoint="tests")) as store:
+        query = VECTORS[0, :1]
+        errors.append(OSError("Input/output error"))
+        with pytest.raises(CollectionError, match=r"cannot be read: Input/output error; check the disk"):
+            store.query("visual", query, top=3)
+        assert asked_by(lambda: store.query("visual", query, top=3)) & vectors == {"quantized.data"}
+        assert asked_by(lambda: store.query("visual", query, top=3)) == set()
+        assert asked_by(lambda: store.seconds_of(video_id(1), with_vectors=("visual",))) == set()
+        assert asked_by(lambda: list(store.seconds(with_vectors=("visual",)))) & vectors == vectors
+
+
+def test_files_are_read_ahead_in_steps_that_systems_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte is asked for, in steps of what Linux reads ahead at once; where there is no such call, nothing is."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(store_edge.READ_AHEAD_BYTES * 2 + 1))
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: steps.append((start, size)), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    store_edge._read_ahead([file])
+    assert steps == [(n * store_edge.READ_AHEAD_BYTES, store_edge.READ_AHEAD_BYTES) for n in range(3)]
+    monkeypatch.delattr(os, "posix_fadvise")
+    store_edge._read_ahead([file])
+    assert len(steps) == 3
 
 
 def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(

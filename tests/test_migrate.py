@@ -67,7 +67,7 @@ def _payload_indexes_of_schema_2(indexes: Mapping[str, str]) -> list[edge.Update
 @pytest.fixture
 def old_index(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An index of 40 videos as releases of schema 1 made it; seconds are sealed from a few on, now and later."""
-    monkeypatch.setattr(store_edge, "SEALED_SECONDS", 10)
+    monkeypatch.setattr(store_edge, "SEALED_SECONDS", 40)
     with monkeypatch.context() as patch:
         patch.setattr(store_edge, "_ledger_config", lambda dims: edge.EdgeConfig(vectors=store_edge._vectors(dims)))
         patch.setattr(store_edge, "_vectors", _vectors_of_schema_2)

@@ -1,8 +1,7 @@
 """Indexing on a Ray cluster: the same points as on one machine, whatever is killed; clear errors without one.
 
-Ray gives its processes half a minute to start, so the test that starts two nodes is run where nothing else runs:
-
-    VISXP_RAY_CLUSTER=1 python -m pytest -m slow tests/test_ray_cluster.py
+Ray gives its processes half a minute to start, so the test that starts two nodes is run where nothing else runs, and
+not by CI: `make test-cluster`, about two minutes.
 """
 
 import asyncio
@@ -140,7 +139,7 @@ def _wait_for_growth(url: str, before: dict[str, int], n_videos: int, *, process
 @pytest.mark.slow
 @pytest.mark.skipif(
     "VISXP_RAY_CLUSTER" not in os.environ,
-    reason="starts a Ray cluster, for which a machine must be idle; set VISXP_RAY_CLUSTER=1",
+    reason="starts a Ray cluster, for which a machine must be idle: make test-cluster",
 )
 def test_a_node_that_is_killed_changes_nothing(
     two_nodes: TwoNodes, index_folder: Path, tiny_embedder: L3NetEmbedder, tiny_checkpoint: Path, tmp_path: Path

@@ -20,6 +20,7 @@ Durability: a write is in the write-ahead log when the call returns, so it survi
 segments to the disk, so it survives a loss of power. Queries and `optimize` hold the GIL.
 """
 
+import errno
 import json
 import logging
 import os
@@ -101,15 +102,24 @@ def open_edge_store(path: Path, *, checkpoint: str | None, create: Mapping[str, 
         path.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(path)
     except OSError as exc:
-        raise CollectionError(f"index {path} cannot be opened: {exc}; check that it is a writable directory") from exc
+        raise CollectionError(f"index {path} cannot be opened: {exc}; {_advice(exc)}") from exc
     try:
         return _open_locked(path, lock, checkpoint=checkpoint, create=create)
     except OSError as exc:
         lock.release()
-        raise CollectionError(f"index {path} cannot be opened: {exc}; check the disk and its permissions") from exc
+        raise CollectionError(f"index {path} cannot be opened: {exc}; {_advice(exc)}") from exc
     except BaseException:
         lock.release()
         raise
+
+
+def _advice(exc: OSError) -> str:
+    """What to do where an index cannot be opened, which writes its lock also to read."""
+    if exc.errno == errno.ENOSPC:
+        return "the disk is full: free some space; what is stored is safe"
+    if exc.errno == errno.EROFS:
+        return "an index is locked also to read it: copy it to a disk that can be written to"
+    return "check the disk, and that this is a directory you may write to"
 
 
 def holds_index(path: Path) -> bool:
@@ -500,13 +510,13 @@ class EdgeCollection:
         """Once, read ahead what a search scans: int8 copies, and vectors that have none yet; or all there is."""
         if (key := f"{name}, all" if whole else name) in self._read:
             return
-        self._read.add(key)
         stores = list(self._path.glob(f"segments/*/vector_storage-{name}"))
         try:
             sealed = () if whole else [copies.with_name("matrix.dat") for copies in _files(stores, "quantized.data")]
             _read_ahead(set(_files(stores, "*")).difference(sealed))
         except OSError as exc:
             raise CollectionError(f"index {self._location} cannot be read: {exc}; check the disk") from exc
+        self._read.add(key)
 
     def scroll_payloads(
         self, where: Where, *, without: Sequence[str], limit: int, after: Any

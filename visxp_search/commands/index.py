@@ -1,5 +1,6 @@
 """`visxp index`: put videos into an index, and look after it."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,8 +96,8 @@ def index_add(
         raise UsageError("--watch does not end by itself: it goes neither with --dry-run nor with --json")
     if ray is not None and (watch or dry_run):
         raise UsageError("--ray goes neither with --watch nor with --dry-run")
-    if not (dry_run or quiet or as_json):
-        _say_if_new(index or default_index())
+    if not dry_run:
+        _meet_new_index(index or default_index(), paths, quiet=quiet or as_json)
     if watch:
         _watch(paths, index, model, device, server, workers=workers, rest=rest, quiet=quiet)
         return
@@ -124,13 +125,21 @@ def index_add(
     report_added(report, as_json=as_json, quiet=quiet)
 
 
-def _say_if_new(location: str) -> None:
-    """Say that an index will be made: a person who meant one on a disk that is not mounted can still stop it."""
+def _meet_new_index(location: str, paths: list[Path], *, quiet: bool) -> None:
+    """Say that an index will be made: a person who meant one on a disk that is not mounted can still stop it.
+
+    Raises:
+        UsageError: If it would be made of nothing, because no path exists.
+    """
     from visxp_search.store import is_url
     from visxp_search.store_edge import holds_index
     from visxp_search.terminal import say
 
-    if not is_url(location) and not holds_index(Path(location)):
+    if is_url(location) or holds_index(Path(location)):
+        return
+    if not any(os.path.lexists(path) for path in paths):
+        raise UsageError(f"{paths[0]}: there is no such file or folder; no index was made")
+    if not quiet:
         say(f"there is no index at {Path(location).absolute()} yet: a new one is made")
 
 
