@@ -64,7 +64,11 @@ class Encoder(nn.Module):
 
     def embed(self, inputs: Tensor) -> Tensor:
         """(B, D) float32 embeddings of norm 1."""
-        return F.normalize(self(inputs).float() - self.centre, dim=1)
+        return self.normalised(self(inputs))
+
+    def normalised(self, features: Tensor) -> Tensor:
+        """(B, D) features to embeddings."""
+        return F.normalize(features.float() - self.centre, dim=1)
 
 
 class VisualEncoder(Encoder):
@@ -91,11 +95,15 @@ class VisualEncoder(Encoder):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Features of a batch of pictures; float pictures in [0, 255] are taken too (augmented ones)."""
+        features: Tensor = self.project(self.pool(frames))
+        return features
+
+    def pool(self, frames: Tensor) -> Tensor:
+        """(B, 8W) means over what the convolutions give of pictures: all the work of the encoder but its projection."""
         x = (frames.float() - 127.5) / 64
         x = x.contiguous(memory_format=torch.channels_last)
-        x = self.stages(self.stem(x))  # (B, 3, S, S) -> (B, 8W, S/32, S/32)
-        features: Tensor = self.project(x.mean(dim=(2, 3)))
-        return features
+        pooled: Tensor = self.stages(self.stem(x)).mean(dim=(2, 3))  # (B, 3, S, S) -> (B, 8W, S/32, S/32) -> (B, 8W)
+        return pooled
 
 
 class ResidualBlock(nn.Module):

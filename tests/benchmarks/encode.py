@@ -96,10 +96,7 @@ def _parts(*, budget_seconds: float) -> list[Row]:
 
 
 def _ways(*, budget_seconds: float, quick: bool) -> list[Row]:
-    """What else the encoders could be run with, each with what it changes; none of them is in use.
-
-    bf16 halves the time and turns embeddings by 1e-4, which is what tells the `same` recording from its neighbours.
-    """
+    """What else the encoders could be run with, each with what it changes; bf16 is in use for pictures."""
     frames = torch.from_numpy(stack_frames(make_clips(WAY_BATCH)))
     networks = _folded()
     mels = torch.inference_mode()(networks.log_mel)(torch.from_numpy(stack_waveforms(make_clips(WAY_BATCH))))
