@@ -197,4 +197,4 @@ def test_watching_has_no_end_to_report(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["index", "add", str(tmp_path), "--watch", option]) == 2
     assert "--watch" in capsys.readouterr().err
     assert main(["index", "add", str(tmp_path / "none"), "--watch", "--index", str(tmp_path / "i")]) == 2
-    assert "no such file or folder to watch" in capsys.readouterr().err
+    assert "there is no such file or folder" in capsys.readouterr().err
