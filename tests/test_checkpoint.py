@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from visxp_search.checkpoint import load_checkpoint, save_checkpoint
 from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
@@ -40,6 +41,17 @@ def test_round_trip(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert again == first.checkpoint_id
     one, two = L3NetEmbedder(tiny_checkpoint, device="cpu"), L3NetEmbedder(tmp_path / "again", device="cpu")
     np.testing.assert_array_equal(one.embed(_clips(4)).visual, two.embed(_clips(4)).visual)
+
+
+def test_checkpoints_older_than_mirroring_look_one_way(copy: Path) -> None:
+    """A config.json that does not say `mirrored` is of an encoder that embeds a picture without its mirror image."""
+    config = json.loads((copy / "config.json").read_text())
+    assert config["architecture"]["visual"].pop("mirrored") is True
+    (copy / "config.json").write_text(json.dumps(config))
+    older = load_checkpoint(copy)
+    frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    assert not older.networks.architecture.visual.mirrored
+    assert torch.equal(older.networks.visual.features(frames), older.networks.visual(frames))
 
 
 def test_rows_of_missing_modalities_are_nan(tiny_embedder: L3NetEmbedder) -> None:

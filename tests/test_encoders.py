@@ -1,5 +1,7 @@
 """The networks: shapes, norms, independence of rows, and what they cost."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_the_centre_is_taken_away(modality: str) -> None:
     encoder, inputs = _encoder(modality), _inputs(modality, 64)
     with torch.no_grad():
         before = encoder.embed(inputs).mean(dim=0).norm()
-        encoder.centre.copy_(encoder(inputs).mean(dim=0))
+        encoder.centre.copy_(encoder.features(inputs).mean(dim=0))
         after = encoder.embed(inputs).mean(dim=0).norm()
     assert after < 0.3 < before
 
@@ -76,6 +78,17 @@ def test_float_pictures_are_taken_as_well() -> None:
     frames = _inputs("visual", 2)
     encoder = _encoder("visual")
     torch.testing.assert_close(encoder(frames), encoder(frames.float()))
+
+
+def test_a_picture_and_its_mirror_image_have_one_embedding() -> None:
+    """A mirrored encoder gives both bit for bit the same; one that is not tells them apart."""
+    frames = _inputs("visual", 3)
+    encoder = _encoder("visual")
+    assert torch.equal(encoder.embed(frames), encoder.embed(frames.flip(3)))
+    one_way = VisualEncoder(replace(VISUAL, mirrored=False)).eval()
+    one_way.load_state_dict(encoder.state_dict())
+    assert not torch.allclose(one_way.embed(frames), one_way.embed(frames.flip(3)), atol=1e-3)
+    assert torch.equal(one_way.features(frames), encoder(frames))
 
 
 def test_joint_head_projects_to_the_sphere() -> None:

@@ -6,7 +6,6 @@ changes. Pure functions of (tensor, generator); batches in, batches out, on the 
 References:
     [park2019] SpecAugment, 2019, arXiv:1904.08779.
     [zhang2018] mixup: Beyond Empirical Risk Minimization, 2017, arXiv:1710.09412.
-    [touvron2019] Fixing the train-test resolution discrepancy, 2019, arXiv:1906.06423.
 """
 
 import math
@@ -14,15 +13,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
-
-
-def training_frame_size(frame_size: int) -> int:
-    """Side of augmented pictures for an encoder that takes `frame_size` pixels in use: three quarters of it.
-
-    A random crop magnifies what it shows by a quarter or so; at this size things are as large in training as they are
-    in whole pictures in use, and a step costs about half ([touvron2019] section 3).
-    """
-    return frame_size * 3 // 4
 
 
 def augment_frames(frames: Tensor, *, size: int, generator: Generator) -> Tensor:

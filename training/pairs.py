@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.augment import augment_frames, augment_spectrograms, augment_waveforms, training_frame_size
+from training.augment import augment_frames, augment_spectrograms, augment_waveforms
 from training.corpus import Examples, match_pairs
 from visxp_search.checkpoint import Networks
 from visxp_search.encoders import Encoder
@@ -152,7 +152,7 @@ def augment_batch(
     """Frames and spectrograms as the encoders take them, changed at random, on the generator's device."""
     pictures = augment_frames(
         torch.from_numpy(np.ascontiguousarray(frames)).to(generator.device),
-        size=training_frame_size(networks.architecture.visual.frame_size),
+        size=networks.architecture.visual.frame_size,
         generator=generator,
     )
     sounds = torch.from_numpy(np.ascontiguousarray(waveforms)).to(generator.device).float() / 32768
@@ -200,7 +200,7 @@ def set_centres(networks: Networks, pairs: Pairs, *, device: torch.device) -> No
     rows = np.sort(np.random.default_rng(0).permutation(pairs.training_rows)[:2048])
     networks.to(device).eval()
     frames = plain_frames(networks, pairs.read_frames, rows, device=device)
-    networks.visual.centre.copy_(torch.cat([networks.visual(block) for block in frames]).mean(dim=0))
+    networks.visual.centre.copy_(torch.cat([networks.visual.features(block) for block in frames]).mean(dim=0))
     spectrograms = plain_spectrograms(networks, pairs.read_waveforms, rows, device=device)
     networks.audio.centre.copy_(torch.cat([networks.audio(block) for block in spectrograms]).mean(dim=0))
 

@@ -18,13 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.augment import (
-    augment_frames,
-    augment_spectrograms,
-    augment_waveforms,
-    mix_waveforms,
-    training_frame_size,
-)
+from training.augment import augment_frames, augment_spectrograms, augment_waveforms, mix_waveforms
 from training.config import Recipe, WarmstartConfig
 from training.corpus import Examples
 from training.losses import class_score_loss, feature_loss, top_class_loss
@@ -160,7 +154,7 @@ def compute_features(
     parts = []
     for start in range(0, len(rows), 64):
         batch = np.sort(rows)[start : start + 64]
-        parts.append(encoder(_plain_inputs(examples, batch, recipe, log_mel)).float().numpy())
+        parts.append(encoder.features(_plain_inputs(examples, batch, recipe, log_mel)).float().numpy())
     in_sorted_order = np.concatenate(parts)
     return in_sorted_order[np.argsort(np.argsort(rows))]
 
@@ -189,7 +183,8 @@ def _features_of_copies(
                 changed.append(augment_spectrograms(log_mel(waveforms), generator=generator))
             else:
                 changed.append(augment_frames(raw, size=size, generator=generator))
-        blocks.append(torch.stack([encoder(x) for x in (_plain_inputs(examples, batch, recipe, log_mel), *changed)]))
+        inputs = (_plain_inputs(examples, batch, recipe, log_mel), *changed)
+        blocks.append(torch.stack([encoder.features(x) for x in inputs]))
     return torch.cat(blocks, dim=1)
 
 
@@ -208,8 +203,7 @@ def _visual_batch(
     examples: Examples, batch: Any, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     frames = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
-    size = training_frame_size(recipe.visual.frame_size)
-    inputs = augment_frames(frames, size=size, generator=generator)
+    inputs = augment_frames(frames, size=recipe.visual.frame_size, generator=generator)
     return inputs, torch.from_numpy(examples.features[batch]), torch.from_numpy(examples.classes[batch])
 
 

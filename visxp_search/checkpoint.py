@@ -155,9 +155,10 @@ def _architecture_to_json(architecture: Architecture) -> dict[str, Any]:
 
 
 def _architecture_from_json(values: Mapping[str, Any]) -> Architecture:
+    visual = {"mirrored": False, **values["visual"]}  # what checkpoints do not say that are older than it
     return Architecture(
         spectrogram=SpectrogramConfig(**values["spectrogram"]),
-        visual=VisualConfig(**{**values["visual"], "blocks": tuple(values["visual"]["blocks"])}),
+        visual=VisualConfig(**{**visual, "blocks": tuple(visual["blocks"])}),
         audio=AudioConfig(**{**values["audio"], "channels": tuple(values["audio"]["channels"])}),
         joint=values["joint"],
         heads=HeadsConfig(**values["heads"]) if "heads" in values else None,

@@ -26,16 +26,18 @@ class VisualConfig:
     """Shape of the visual encoder.
 
     Attributes:
-        frame_size: side of the square input picture in pixels.
+        frame_size: side of the square input picture in pixels, in training and in use.
         base_channels: channels of the first stage; the four stages have 1, 2, 4 and 8 times as many.
         blocks: residual blocks of each stage; (2, 2, 2, 2) is the ResNet-18 layout.
         embedding: D.
+        mirrored: whether the embedding is of a picture and its mirror image together, so that both have the same one.
     """
 
-    frame_size: int = 128
+    frame_size: int = 96
     base_channels: int = 40
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     embedding: int = 256
+    mirrored: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ class Encoder(nn.Module):
 
     def embed(self, inputs: Tensor) -> Tensor:
         """(B, D) float32 embeddings of norm 1."""
-        return self.normalised(self(inputs))
+        return self.normalised(self.features(inputs))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """(B, D) features that embeddings are made of."""
+        features: Tensor = self(inputs)
+        return features
 
     def normalised(self, features: Tensor) -> Tensor:
         """(B, D) features to embeddings."""
@@ -94,15 +101,25 @@ class VisualEncoder(Encoder):
         self.project = nn.Linear(n_in, config.embedding)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Features of a batch of pictures; float pictures in [0, 255] are taken too (augmented ones)."""
+        """Features of a batch of pictures one way round; float ones in [0, 255] are taken too (augmented ones)."""
+        features: Tensor = self.project(self._pool(frames))
+        return features
+
+    def features(self, frames: Tensor) -> Tensor:
+        """(B, D) features of pictures, or their mean with those of the mirror images if the encoder is `mirrored`."""
         features: Tensor = self.project(self.pool(frames))
         return features
 
     def pool(self, frames: Tensor) -> Tensor:
-        """(B, 8W) means over what the convolutions give of pictures: all the work of the encoder but its projection."""
+        """(B, 8W) float32: all the work of `features` but the projection."""
+        pooled = self._pool(frames)
+        return (pooled + self._pool(frames.flip(3))) / 2 if self.config.mirrored else pooled
+
+    def _pool(self, frames: Tensor) -> Tensor:
+        """Means over what the convolutions give of pictures: (B, 3, S, S) -> (B, 8W, S/32, S/32) -> (B, 8W)."""
         x = (frames.float() - 127.5) / 64
         x = x.contiguous(memory_format=torch.channels_last)
-        pooled: Tensor = self.stages(self.stem(x)).mean(dim=(2, 3))  # (B, 3, S, S) -> (B, 8W, S/32, S/32) -> (B, 8W)
+        pooled: Tensor = self.stages(self.stem(x)).mean(dim=(2, 3), dtype=torch.float32)
         return pooled
 
 

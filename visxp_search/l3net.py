@@ -119,7 +119,7 @@ class L3NetEmbedder:
         visual = self._networks.visual
         with torch.autocast("cpu", torch.bfloat16, enabled=self._has_bfloat16):
             pooled = visual.pool(frames)
-        return visual.normalised(visual.project(pooled.float()))
+        return visual.normalised(visual.project(pooled))
 
     def _in_parts(self, kind: str, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """What a network makes of (B, ...) inputs, `CPU_PARTS` of them at a time; on a GPU all at once."""

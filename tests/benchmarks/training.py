@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.race import Row, row
-from training.augment import training_frame_size
 from training.avc import train_avc
 from training.config import AvcConfig, Recipe, SelfLabelConfig
 from training.corpus import CACHED_FRAME_SIZE, Examples, is_held_out
@@ -155,7 +154,7 @@ def fresh(work: Path, name: str) -> Path:
 def plain_inputs(modality: str, recipe: Recipe, size: int) -> Tensor:
     """A batch of pictures or spectrograms, as an encoder takes them in training."""
     if modality == "visual":
-        side = training_frame_size(recipe.visual.frame_size)
+        side = recipe.visual.frame_size
         return torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8)
     spectrograms: Tensor = LogMel(recipe.spectrogram)(0.1 * torch.randn(size, recipe.spectrogram.sample_rate_hz))
     return spectrograms
