@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visxp_search import store_edge
+from visxp_search import store_edge, store_edge_files
 from visxp_search.cli import main
 from visxp_search.errors import CollectionError
 from visxp_search.store import DONE, SecondPoint, VideoRecord, make_payload, open_store
@@ -88,7 +88,7 @@ def test_little_space_is_refused_before_the_engine_meets_it(
     """Below the least free space nothing is written, neither seconds nor payloads nor the ledger; reading goes on."""
     with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
         store.upsert_seconds(_points(0))
-        monkeypatch.setattr(store_edge, "LEAST_FREE_BYTES", 2**60)
+        monkeypatch.setattr(store_edge_files, "LEAST_FREE_BYTES", 2**60)
         with pytest.raises(CollectionError, match="is full"):
             store.upsert_seconds(_points(1))
         with pytest.raises(CollectionError, match="is full"):
@@ -140,7 +140,7 @@ def test_a_disk_that_is_full_already(index_folder: Path, monkeypatch: pytest.Mon
     def refuse(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store_edge, "_take_lock", refuse)
+    monkeypatch.setattr(store_edge, "take_lock", refuse)
     with pytest.raises(CollectionError, match=r"cannot be opened: .*; the disk is full: free some space; what is"):
         open_store(index_folder, checkpoint="c1")
 

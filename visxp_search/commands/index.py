@@ -132,7 +132,7 @@ def _meet_new_index(location: str, paths: list[Path], *, quiet: bool) -> None:
         UsageError: If it would be made of nothing, because no path exists.
     """
     from visxp_search.store import is_url
-    from visxp_search.store_edge import holds_index
+    from visxp_search.store_edge_files import holds_index
     from visxp_search.terminal import say
 
     if is_url(location) or holds_index(Path(location)):

@@ -118,7 +118,7 @@ def _swap(location: str, incoming: str, outgoing: str, *, drop: bool) -> None:
 
         swap_server_indexes(location, incoming, outgoing, server=ServerSettings.from_environment(), drop=drop)
         return
-    from visxp_search.store_edge import swap_edge_indexes
+    from visxp_search.store_edge_files import swap_edge_indexes
 
     swap_edge_indexes(Path(location), Path(incoming), Path(outgoing))
     if drop:
