@@ -17,8 +17,9 @@ from pathlib import Path
 
 from watchfiles import Change, watch
 
-from indexer.pipeline import AddReport, Progress, add_files
+from indexer.pipeline import add_files
 from indexer.plan import MEDIA_SUFFIXES, FoundFile, make_plan, records_by_path
+from indexer.report import AddReport, Progress
 from indexer.verify import forget_path
 from visxp_search.embed import Embedder
 from visxp_search.errors import IndexInUseError

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class IndexProgress:
     """Progress of indexing: one bar over all files (by size) and one for each that is being read.
 
-    Without a terminal on stderr, one line a finished file. A context manager; implements `indexer.pipeline.Progress`.
+    Without a terminal on stderr, one line a finished file. A context manager; implements `indexer.report.Progress`.
     """
 
     def __init__(self, *, quiet: bool) -> None:

@@ -32,7 +32,7 @@ from visxp_search.commands.upkeep import index_verify
 from visxp_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from indexer.pipeline import AddReport
+    from indexer.report import AddReport
     from visxp_search.store import ServerSettings
 
 app = group("Put videos into an index, and look after it.")
