@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from visxp_search.clips import format_bytes, format_span, format_time
 from visxp_search.store import VideoRecord
-from visxp_search.terminal import say, stdout
+from visxp_search.terminal import say, stdout, without_path
 
 if TYPE_CHECKING:
     from indexer.estimate import Estimate
@@ -41,8 +41,16 @@ def _lines_of(record: VideoRecord) -> str:
     )
     if not record.error and len(record.paths) == 1:
         return line
-    remarks = [*record.paths[1:], *([record.error] if record.error else [])]
+    remarks = [*record.paths[1:], *([_reason(record)] if record.error else [])]
     return line + "".join([_row("", "", "", "", "", _printable(remark)) for remark in remarks])
+
+
+def _reason(record: VideoRecord) -> str:
+    """Why a file failed, without the path that stands above it."""
+    reason = record.error
+    for path in record.paths:
+        reason = without_path(reason, path)
+    return reason
 
 
 def _row(video_id: str, status: str, kind: str, length: str, seconds: str, path: str) -> str:

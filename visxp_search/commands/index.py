@@ -105,7 +105,7 @@ def index_add(
         _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
         return
     if ray is not None:
-        with IndexProgress(quiet=quiet or as_json) as progress:
+        with IndexProgress(quiet=quiet, silent=as_json) as progress:
             report = add_on_ray(
                 index or default_index(),
                 paths,
@@ -119,7 +119,7 @@ def index_add(
         return
     with (
         open_index(index or default_index(), model=model, device=device, create=True, server=server) as opened,
-        IndexProgress(quiet=quiet or as_json) as progress,
+        IndexProgress(quiet=quiet, silent=as_json) as progress,
     ):
         report = opened.add(paths, workers=workers, progress=progress)
     report_added(report, as_json=as_json, quiet=quiet)
@@ -220,7 +220,7 @@ def index_retry(
     """
     from visxp_search.console import IndexProgress
 
-    with open_searchable(index, model, device) as opened, IndexProgress(quiet=quiet or as_json) as progress:
+    with open_searchable(index, model, device) as opened, IndexProgress(quiet=quiet, silent=as_json) as progress:
         report = opened.retry(workers=workers, progress=progress)
     report_added(report, as_json=as_json, quiet=quiet)
 

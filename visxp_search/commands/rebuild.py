@@ -40,7 +40,7 @@ def index_rebuild(
     from visxp_search.embed import load_embedder
 
     location, beside, _ = _places(index)
-    with IndexProgress(quiet=quiet or as_json) as progress:
+    with IndexProgress(quiet=quiet, silent=as_json) as progress:
         embedder = load_embedder(model, device=device)
         report = rebuild(location, beside, embedder, workers=workers, progress=progress)
     if not quiet and not as_json:
