@@ -133,7 +133,7 @@ def _compare_seconds(store: Store, records: Iterable[VideoRecord]) -> Iterable[D
 def _compare_files(
     records: Iterable[VideoRecord], folders: Sequence[Path], read_all: bool, progress: Progress
 ) -> Iterable[Drift]:
-    known = [(record, path) for record in records for path in record.paths if record.status == DONE]
+    known = [(record, path) for record in records for path in record.paths]
     absent: list[tuple[VideoRecord, str]] = []
     for number, (record, path) in enumerate(known, start=1):
         progress("compare files", number, len(known))
@@ -141,6 +141,8 @@ def _compare_files(
         if file is None:
             absent.append((record, path))
             continue
+        if record.status != DONE:
+            continue  # indexing it again reads it anyway
         noted = list(record.stats.get(path, ()))
         is_same = noted == [file.size, file.mtime_ns] or not noted
         if is_same and not read_all:
@@ -154,7 +156,8 @@ def _compare_files(
             yield Drift(CHANGED, record.video_id, path, "has other content now", file)
         elif not is_same:
             yield Drift(TOUCHED, record.video_id, path, "has another time now, and the same content", file)
-    yield from _look_for(absent, {path for _, path in known}, folders, progress)
+    done = {path for record, path in known if record.status == DONE}
+    yield from _look_for(absent, done, folders, progress)
 
 
 def _find_file(path: Path) -> FoundFile | None:
@@ -166,15 +169,15 @@ def _find_file(path: Path) -> FoundFile | None:
 
 
 def _look_for(
-    absent: Sequence[tuple[VideoRecord, str]], known: set[str], folders: Sequence[Path], progress: Progress
+    absent: Sequence[tuple[VideoRecord, str]], done: set[str], folders: Sequence[Path], progress: Progress
 ) -> Iterable[Drift]:
     """Say of each file that is not at its place where it is now, if it can be found by size and content."""
     wanted = {record.stats[path][0] for record, path in absent if path in record.stats}
-    roots = folders or _outermost({parent for path in known if (parent := Path(path).parent).is_dir() and parent.name})
+    roots = folders or _outermost({parent for path in done if (parent := Path(path).parent).is_dir() and parent.name})
     candidates = [
         item
         for item in (find_files(roots) if absent else ())
-        if isinstance(item, FoundFile) and item.size in wanted and str(item.path) not in known
+        if isinstance(item, FoundFile) and item.size in wanted and str(item.path) not in done
     ]
     found: dict[str, FoundFile] = {}
     for number, item in enumerate(candidates, start=1):

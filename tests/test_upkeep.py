@@ -136,6 +136,20 @@ def test_files_that_moved_changed_or_vanished_are_mended(
     assert find_drift(store, read_all=True) == []
 
 
+def test_a_file_that_failed_and_vanished_leaves_the_ledger(
+    store: Store, tiny_embedder: L3NetEmbedder, archive: Path
+) -> None:
+    """What failed and is still there is no drift; when it is deleted it is, and mending forgets it."""
+    (archive / "bad.mp4").write_text("no film")
+    assert len(add_files(store, tiny_embedder, [archive]).failures) == 1
+    assert find_drift(store) == []
+    (archive / "bad.mp4").unlink()
+    drifts = find_drift(store)
+    assert _kinds(drifts) == {"bad.mp4": "vanished"}
+    assert repair_drift(store, drifts) == []
+    assert (find_drift(store), store.count_videos(FAILED), store.count_videos()) == ([], 0, 3)
+
+
 def test_a_file_that_was_only_touched_is_not_indexed_again(
     store: Store, tiny_embedder: L3NetEmbedder, archive: Path
 ) -> None:

@@ -113,15 +113,19 @@ def print_estimate(found: "Estimate") -> None:
 
 def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool) -> None:
     """What disagrees, a line each, and how to go on."""
+    from indexer.verify import UNREACHABLE
+
     for drift in drifts:
         subject = drift.path or drift.video_id
         stdout().print(f"{drift.kind:12}{subject}: {drift.what}", markup=False, highlight=False, soft_wrap=True)
+    n_unreachable = sum(drift.kind == UNREACHABLE for drift in drifts)
+    n_mendable = len(drifts) - n_unreachable
     if not drifts:
         say("ledger, seconds and files agree")
-    elif repaired:
-        say(f"{len(drifts)} disagreements; all but what is unreachable was mended")
-    else:
-        say(f"{len(drifts)} disagreements; mend them with --repair")
+    if n_mendable:
+        say(f"disagreements: {n_mendable}; " + ("they were mended" if repaired else "mend them with --repair"))
+    if n_unreachable:
+        say(f"unreachable: {n_unreachable}; bring the disk back or, where files are gone for good, remove their folder")
 
 
 def _print_lines(lines: Mapping[str, str]) -> None:
