@@ -8,6 +8,7 @@ so that a moved file keeps its seconds.
 The index is open only while there is work, so that an embedded one can be searched in between.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -78,6 +79,7 @@ def watch_folders(
         CollectionError: If the index fails; one that is in use is tried again.
         KeyboardInterrupt: At Ctrl-C while there is work; what is stored stays.
     """
+    logging.getLogger("watchfiles.main").setLevel(logging.ERROR)  # else it tells people that it caught Ctrl-C
     rest, looked_at, is_due = Rest(rest_seconds), time.monotonic(), True
     notices = watch(
         *paths,

@@ -133,6 +133,22 @@ def test_permissions_that_were_lost(index_folder: Path) -> None:
         assert store.count() == 256
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
+def test_permissions_that_are_lost_while_an_index_is_open(index_folder: Path) -> None:
+    """Closing says in one line what cannot be written any more, frees the index, and loses nothing."""
+    store = open_store(index_folder, checkpoint="c1", create=DIMS)
+    store.upsert_seconds(_points(0))
+    index_folder.parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(CollectionError, match="Permission denied"):
+            store.close()
+    finally:
+        os.seteuid(0)
+    with closing(open_store(index_folder, checkpoint="c1")) as store:
+        assert store.count() == 256
+
+
 def test_a_disk_that_is_full_already(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not even the lock can be written, the message says that the disk is full, and that nothing is lost."""
     open_store(index_folder, checkpoint="c1", create=DIMS).close()

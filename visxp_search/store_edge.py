@@ -70,10 +70,10 @@ def open_edge_store(path: Path, *, checkpoint: str | None, create: Mapping[str, 
     try:
         return _open_locked(path, lock, checkpoint=checkpoint, create=create)
     except OSError as exc:
-        lock.release()
+        release_lock(path, lock)
         raise CollectionError(f"index {path} cannot be opened: {exc}; {_advice(exc)}") from exc
     except BaseException:
-        lock.release()
+        release_lock(path, lock)
         raise
 
 

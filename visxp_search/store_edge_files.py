@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -87,13 +87,18 @@ def take_lock(path: Path) -> filelock.FileLock:
             f"index {path} is in use by another visxp process{_owner(path)}; wait until it ends or stop it; "
             f"to use one index from several processes at once, serve it from a Qdrant server (--index http://host:6333)"
         ) from exc
-    (path / OWNER).write_text(f"pid {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    try:
+        (path / OWNER).write_text(f"pid {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    except OSError:
+        lock.release()
+        raise
     return lock
 
 
 def release_lock(path: Path, lock: filelock.FileLock) -> None:
     """Let others open an index whose lock was taken."""
-    (path / OWNER).unlink(missing_ok=True)
+    with suppress(OSError):  # permission was lost: who takes the lock next writes over the word that is left
+        (path / OWNER).unlink(missing_ok=True)
     lock.release()
 
 

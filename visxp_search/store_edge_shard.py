@@ -126,6 +126,11 @@ def _engine(location: str) -> Iterator[None]:
     except BaseException as exc:
         if type(exc) is not Exception and type(exc).__name__ != "PanicException":
             raise
+        if not os.path.isdir(location):
+            raise CollectionError(
+                f"the directory of index {location} is gone; bring its disk back and run the same command again: what "
+                f"was stored is there"
+            ) from exc
         raise CollectionError(
             f"the engine of index {location} failed: {exc}; if this stays so after opening it again, the index is "
             f"damaged: restore it from a backup, or index the videos again into a new --index"

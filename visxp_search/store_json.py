@@ -90,6 +90,8 @@ def info_from_json(data: Any, *, location: str) -> CollectionInfo:
         CollectionError: If it is not the description of a visxp index, or of one of a schema that is not read.
     """
     try:
+        if not isinstance(data, dict):
+            raise ValueError("it is no JSON object")
         if data["format"] != _INFO_FORMAT:
             raise ValueError(f"its format is {data['format']!r}, not {_INFO_FORMAT!r}")
         schema = int(data["schema"])
