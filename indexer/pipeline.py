@@ -237,9 +237,8 @@ class _Run:
     def _failed(self, seat: Seat, file: FoundFile, message: Failed) -> None:
         old = self.by_path.get(str(file.path))
         if message.video_id is None and seat.record is None and old is not None and old.status == DONE:
-            self._fail(
-                file.path, message.reason
-            )  # not readable now: no proof that what is indexed is not there any more
+            # Not readable now: no proof that what is indexed is not there any more.
+            self._fail(file.path, message.reason)
             self._leave(seat, file)
             return
         known = seat.record

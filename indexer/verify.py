@@ -12,6 +12,7 @@
 | `unreachable` | it is not there, nor is anything else: its disk is not mounted, perhaps | nothing |
 """
 
+import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -109,10 +110,18 @@ def forget_path(store: Store, record: VideoRecord, path: str) -> None:
 def is_gone(path: Path) -> bool:
     """Whether a file that is not there was removed: something else still lies where it lay.
 
-    An empty folder looks the same as the mount point of a disk that is not mounted, so there the answer is no.
+    An empty folder looks the same as the mount point of a disk that is not mounted, so there the answer is no, as it is
+    where nothing may be read.
     """
-    folder = next(parent for parent in path.parents if parent.is_dir())
-    return any(folder.iterdir())
+    return shows_something(next(parent for parent in path.parents if os.path.isdir(parent)))
+
+
+def shows_something(folder: Path) -> bool:
+    """Whether a folder is there, may be read, and is not empty."""
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _compare_seconds(store: Store, records: Iterable[VideoRecord]) -> Iterable[Drift]:
@@ -137,7 +146,11 @@ def _compare_files(
     absent: list[tuple[VideoRecord, str]] = []
     for number, (record, path) in enumerate(known, start=1):
         progress("compare files", number, len(known))
-        file = _find_file(Path(path))
+        try:
+            file = _find_file(Path(path))
+        except OSError as exc:
+            yield Drift(UNREACHABLE, record.video_id, path, f"cannot be looked at: {exc.strerror}")
+            continue
         if file is None:
             absent.append((record, path))
             continue
@@ -161,9 +174,14 @@ def _compare_files(
 
 
 def _find_file(path: Path) -> FoundFile | None:
+    """The file at a path; None if none is there.
+
+    Raises:
+        OSError: If that cannot be told, e.g. for want of permission.
+    """
     try:
         status = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return FoundFile(path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
@@ -173,7 +191,8 @@ def _look_for(
 ) -> Iterable[Drift]:
     """Say of each file that is not at its place where it is now, if it can be found by size and content."""
     wanted = {record.stats[path][0] for record, path in absent if path in record.stats}
-    roots = folders or _outermost({parent for path in done if (parent := Path(path).parent).is_dir() and parent.name})
+    parents = {Path(path).parent for path in done}
+    roots = folders or _outermost(folder for folder in parents if os.path.isdir(folder) and folder.name)
     candidates = [
         item
         for item in (find_files(roots) if absent else ())
@@ -193,7 +212,7 @@ def _look_for(
         elif is_gone(Path(path)):
             yield Drift(VANISHED, record.video_id, path, "is not there any more")
         else:
-            yield Drift(UNREACHABLE, record.video_id, path, "is not there, its folder is empty; is its disk mounted?")
+            yield Drift(UNREACHABLE, record.video_id, path, "is not there, nor is anything else; is its disk mounted?")
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:

@@ -111,14 +111,11 @@ def print_estimate(found: "Estimate") -> None:
     _print_lines(lines)
 
 
-def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool) -> None:
-    """What disagrees, a line each, and how to go on."""
-    from indexer.verify import UNREACHABLE
-
+def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool, n_unreachable: int) -> None:
+    """What disagrees, a line each, and how to go on; of so many only the disk can be brought back."""
     for drift in drifts:
         subject = drift.path or drift.video_id
         stdout().print(f"{drift.kind:12}{subject}: {drift.what}", markup=False, highlight=False, soft_wrap=True)
-    n_unreachable = sum(drift.kind == UNREACHABLE for drift in drifts)
     n_mendable = len(drifts) - n_unreachable
     if not drifts:
         say("ledger, seconds and files agree")

@@ -99,9 +99,10 @@ def info_from_json(data: Any, *, location: str) -> CollectionInfo:
         dims = {str(name): int(dim) for name, dim in data["dims"].items()} if readable else {}
         info = CollectionInfo(checkpoint=str(data["checkpoint"]) if readable else "", dims=dims, schema=schema)
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        reason = f"it lacks {exc}" if isinstance(exc, KeyError) else str(exc)
         raise CollectionError(
-            f"the description of index {location} is damaged or not that of a visxp index ({exc!r}); restore it from a "
-            f"backup, or index the videos again into a new --index"
+            f"the description of index {location} is damaged or not that of a visxp index ({reason}); restore it from "
+            f"a backup, or index the videos again into a new --index"
         ) from exc
     check_info(info, wanted_checkpoint=None, location=location)
     return info

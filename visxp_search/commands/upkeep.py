@@ -71,7 +71,8 @@ def index_verify(
             }
         )
     else:
-        print_drifts(drifts, repaired=repair)
+        n_unreachable = sum(drift.kind == UNREACHABLE for drift in drifts)
+        print_drifts(drifts, repaired=repair, n_unreachable=n_unreachable)
     left = [drift for drift in drifts if not repair or drift.kind == UNREACHABLE]
     if left or failures:
         raise typer.Exit(EXIT_SOME_FAILED)
