@@ -7,153 +7,26 @@ Where the files are read is a `Pool` of seats: processes of this machine, or tas
 which also embed and store. The ledger is written here in both cases.
 """
 
-import multiprocessing
 import os
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
 
 from indexer.plan import FoundFile, id_of_unreadable, make_plan, records_by_path, with_path, without_path
-from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Job, Opened, WorkerLimits, run_worker
+from indexer.report import AddReport, Progress, Silent
+from indexer.seats import Decoder, Indexed, Message, Pool, ProcessPool, Seat, Stored
+from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Opened, WorkerLimits
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import Clustering, label_points, read_clustering
-from visxp_search.embed import Embedder, SelfLabelled, Threaded, begin_loading
+from visxp_search.embed import Embedder, SelfLabelled, Threaded
 from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
 
-
-class Progress(Protocol):
-    """What a caller may want to know while indexing runs."""
-
-    def found(self, path: Path, size: int) -> None:
-        """A file needs work."""
-
-    def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
-        """A file was opened; so many of its seconds are stored already."""
-
-    def stored(self, path: Path, n_seconds: int) -> None:
-        """So many more seconds of it are stored."""
-
-    def finished(self, path: Path) -> None:
-        """A file needs no more work."""
-
-    def failed(self, path: Path, reason: str) -> None:
-        """A file could not be indexed, or not wholly."""
-
-
-class Silent:
-    """Progress that tells nobody."""
-
-    def found(self, path: Path, size: int) -> None:
-        """Nothing."""
-
-    def opened(self, path: Path, n_seconds: int, n_done: int) -> None:
-        """Nothing."""
-
-    def stored(self, path: Path, n_seconds: int) -> None:
-        """Nothing."""
-
-    def finished(self, path: Path) -> None:
-        """Nothing."""
-
-    def failed(self, path: Path, reason: str) -> None:
-        """Nothing."""
-
-
-@dataclass
-class AddReport:
-    """What an indexing run did.
-
-    Attributes:
-        indexed: files that are now complete.
-        skipped: files that were complete already.
-        duplicates: files whose content was indexed under another path; the path was added.
-        failures: (path, reason) of files that could not be indexed wholly.
-        seconds: seconds stored by this run.
-        stage_seconds: stage -> wall time spent in it, seconds (`wait` is waiting for the decoders).
-    """
-
-    indexed: int = 0
-    skipped: int = 0
-    duplicates: int = 0
-    failures: list[tuple[Path, str]] = field(default_factory=list)
-    seconds: int = 0
-    stage_seconds: dict[str, float] = field(default_factory=lambda: {"wait": 0.0, "embed": 0.0, "write": 0.0})
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Consecutive seconds were embedded and stored where they were decoded."""
-
-    n_seconds: int
-    embed_seconds: float
-    write_seconds: float
-
-
-@dataclass(frozen=True)
-class Indexed:
-    """A file was read to its end and all its seconds were stored where they were decoded.
-
-    Attributes:
-        complaint: what was missing in the file, if anything.
-        n_seconds: number of its seconds that the store has.
-        vectors: mean embedding per vector name.
-    """
-
-    complaint: str
-    n_seconds: int
-    vectors: Mapping[str, npt.NDArray[np.float32]]
-
-
-Message = Alive | Opened | Clips | Stored | Finished | Indexed | Failed
-
-
-class Seat(Protocol):
-    """Where one file after another is read.
-
-    Attributes:
-        file: the one that is read; None between files.
-        record: its ledger entry, as soon as it was opened.
-    """
-
-    file: FoundFile | None
-    record: VideoRecord | None
-
-    def receive(self) -> Message:
-        """What it has to say."""
-
-    def send(self, message: int | None) -> None:
-        """Answer that a file was opened: its first second that is wanted, or None to skip it."""
-
-    def end(self) -> None:
-        """Its file needs no more work."""
-
-
-class Pool(Protocol):
-    """The seats of a run."""
-
-    def has_room(self) -> bool:
-        """Whether one more file can begin."""
-
-    def begin(self, file: FoundFile) -> None:
-        """Begin with a file."""
-
-    def is_busy(self) -> bool:
-        """Whether a file is being read."""
-
-    def wait(self) -> Iterable[Seat]:
-        """The seats that have something to say, each as often as it has; waits a while for one."""
-
-    def stop(self) -> None:
-        """Stop all work at once."""
+SETTLE_SECONDS = 20.0
+"""Seconds between syncs to the disk; a sync takes up to a second, however little there is to do."""
 
 
 def add_files(
@@ -184,7 +57,7 @@ def add_files(
     """
     run = _Run(store, embedder, progress or Silent())
     queue = run.plan(paths)
-    pool = pool or _ProcessPool(workers, len(queue), limits or WorkerLimits(), embedder)
+    pool = pool or ProcessPool(workers, len(queue), limits or WorkerLimits(), embedder)
     with embedder.limit_threads(_embedding_threads(workers)) if isinstance(embedder, Threaded) else nullcontext():
         return _work_through(run, queue, pool)
 
@@ -238,7 +111,7 @@ def index_file(
         CollectionError: If the store fails.
     """
     clustering = read_clustering(store)
-    worker = _Worker(limits)
+    worker = Decoder(limits)
     video_id = ""
     try:
         worker.begin(file, embedder)
@@ -258,121 +131,6 @@ def index_file(
                 return message
     finally:
         worker.stop()
-
-
-SETTLE_SECONDS = 20.0
-"""Seconds between syncs to the disk; a sync takes up to a second, however little there is to do."""
-
-
-class _ProcessPool:
-    """Decoding processes of this machine, as a `Pool`."""
-
-    def __init__(self, workers: int, n_files: int, limits: WorkerLimits, embedder: Embedder) -> None:
-        n_processes = min(workers, n_files)
-        threads = workers // max(1, n_processes)  # fewer files than workers: several decode one file
-        self._workers = [_Worker(limits, threads=threads) for _ in range(n_processes)]
-        self._embedder = embedder
-        if n_files:
-            begin_loading(embedder)
-
-    def has_room(self) -> bool:
-        return any(worker.file is None for worker in self._workers)
-
-    def begin(self, file: FoundFile) -> None:
-        next(worker for worker in self._workers if worker.file is None).begin(file, self._embedder)
-
-    def is_busy(self) -> bool:
-        return any(worker.file is not None for worker in self._workers)
-
-    def wait(self) -> list["_Worker"]:
-        busy = [worker for worker in self._workers if worker.file is not None]
-        ready = wait([worker.pipe for worker in busy], timeout=min(worker.seconds_left() for worker in busy))
-        return [worker for worker in busy if worker.pipe in ready or worker.seconds_left() <= 0]
-
-    def stop(self) -> None:
-        for worker in self._workers:
-            worker.stop()
-
-
-class _Worker:
-    """The parent's end of one decoding process, as a `Seat`."""
-
-    def __init__(self, limits: WorkerLimits, *, threads: int = 1) -> None:
-        self.file: FoundFile | None = None
-        self.record: VideoRecord | None = None
-        self._limits, self._threads = limits, threads
-        self._n_seconds = 0
-        self._began_at = self._heard_at = 0.0
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=run_worker, args=(theirs, self._limits), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def begin(self, file: FoundFile, embedder: Embedder) -> None:
-        if not self.process.is_alive():  # it died between files: that is no fault of this one
-            self._restart()
-        self.file = file
-        self._n_seconds = 0
-        self._began_at = self._heard_at = time.monotonic()
-        wanted = {"frame_size": embedder.frame_size, "sample_rate_hz": embedder.sample_rate_hz}
-        self.send(Job(file.path, **wanted, threads=self._threads))
-
-    def send(self, message: Job | int | None) -> None:
-        """Answer the process. If it has died, `receive` says so next."""
-        with suppress(BrokenPipeError):
-            self.pipe.send(message)
-
-    def receive(self) -> Alive | Opened | Clips | Finished | Failed:
-        """The next message; a process that died, or that has used up its time, is a failed file, and is replaced."""
-        if self.seconds_left() <= 0 and not self.pipe.poll():
-            return self._give_up()
-        try:
-            message: Alive | Opened | Clips | Finished | Failed = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            how = _how_it_ended(self.process.exitcode)
-            self._restart()
-            return Failed(None, f"the decoder died of it ({how}); the file may be damaged")
-        self._heard_at = time.monotonic()
-        if isinstance(message, Opened):
-            self._n_seconds = message.info.n_seconds
-        return message
-
-    def seconds_left(self) -> float:
-        """Time until the file has used up what it may."""
-        now = time.monotonic()
-        return min(self._heard_at + self._limits.stall_seconds, self._began_at + self._allowed_seconds()) - now
-
-    def _give_up(self) -> Failed:
-        """Kill the process, which has taken too long for its file, and start another."""
-        silent, whole = time.monotonic() - self._heard_at, self._allowed_seconds()
-        if silent >= self._limits.stall_seconds:
-            reason = f"the decoder was stopped: not one packet was read in {silent:.0f} s"
-        else:
-            reason = f"the decoder was stopped: it took {whole:.0f} s, the most that a file of this length may"
-        self.process.kill()
-        self.process.join()
-        self._restart()
-        return Failed(None, f"{reason}; the file may be damaged")
-
-    def _allowed_seconds(self) -> float:
-        return self._limits.allowed_seconds(n_bytes=self.file.size if self.file else 0, n_seconds=self._n_seconds)
-
-    def _restart(self) -> None:
-        self.pipe.close()
-        self._start()
-
-    def end(self) -> None:
-        self.file = self.record = None
-
-    def stop(self) -> None:
-        self.pipe.close()
-        self.process.terminate()
-        self.process.join()
 
 
 class _Run:
@@ -479,9 +237,8 @@ class _Run:
     def _failed(self, seat: Seat, file: FoundFile, message: Failed) -> None:
         old = self.by_path.get(str(file.path))
         if message.video_id is None and seat.record is None and old is not None and old.status == DONE:
-            self._fail(
-                file.path, message.reason
-            )  # not readable now: no proof that what is indexed is not there any more
+            # Not readable now: no proof that what is indexed is not there any more.
+            self._fail(file.path, message.reason)
             self._leave(seat, file)
             return
         known = seat.record
@@ -575,15 +332,6 @@ def _summarise(store: Store, embedder: Embedder, video_id: str, complaint: str) 
     """What the ledger is to say of a video whose seconds are all stored."""
     points = store.seconds_of(video_id, with_vectors=tuple(embedder.specs))
     return Indexed(complaint, len(points), mean_vectors(points))
-
-
-def _how_it_ended(exit_code: int | None) -> str:
-    """The end of a process in words."""
-    if exit_code is None or exit_code >= 0:
-        return f"exit code {exit_code}"
-    if exit_code == -signal.SIGKILL:
-        return "SIGKILL, perhaps because memory ran out"
-    return signal.Signals(-exit_code).name
 
 
 def _first_missing_block(stored: set[int]) -> int:

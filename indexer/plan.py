@@ -51,9 +51,9 @@ def find_files(paths: Iterable[Path]) -> Iterator[FoundFile | Refusal]:
     for given in paths:
         root = Path(os.path.abspath(given))
         found: Iterable[FoundFile | Refusal]
-        if root.is_dir():
+        if os.path.isdir(root):  # unlike Path's, these answer where nothing may be read
             found = _walk(root)
-        elif root.is_file():
+        elif os.path.isfile(root):
             found = [_stat(root)]
         elif not os.path.lexists(root):
             found = [Refusal(root, "there is no such file or folder")]
@@ -151,9 +151,9 @@ def _walk(root: Path) -> Iterator[FoundFile | Refusal]:
             path = Path(folder, name)
             if path.suffix.lower() not in MEDIA_SUFFIXES:
                 continue
-            if path.is_symlink() and not path.resolve().is_relative_to(real_root):
+            if os.path.islink(path) and not path.resolve().is_relative_to(real_root):
                 yield Refusal(path, f"link out of {root}; name its target itself to index it")
-            elif path.is_file():
+            elif os.path.isfile(path):
                 yield _stat(path)
             else:
                 yield Refusal(path, "not a regular file")

@@ -25,8 +25,9 @@ import ray
 from ray.exceptions import ActorUnschedulableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from indexer.pipeline import Indexed, Message, Stored, index_file
+from indexer.pipeline import index_file
 from indexer.plan import FoundFile
+from indexer.seats import Indexed, Message, Stored
 from indexer.worker import Failed, Opened, WorkerLimits
 from visxp_search.clips import Clip
 from visxp_search.embed import Embedder, Embeddings, PseudoLabels, SelfLabelled, VectorSpec, load_embedder
@@ -104,7 +105,7 @@ def _require_listener(address: str, how: str) -> None:
 
 
 class RayPool:
-    """Tasks on a Ray cluster, as a `pipeline.Pool`; made inside of `connect_ray`.
+    """Tasks on a Ray cluster, as a `seats.Pool`; made inside of `connect_ray`.
 
     Args:
         job: what tasks must know.
@@ -206,7 +207,7 @@ class RayPool:
 
 
 class _RaySeat:
-    """The driver's end of one task, as a `pipeline.Seat`."""
+    """The driver's end of one task, as a `seats.Seat`."""
 
     def __init__(self, file: FoundFile, ticket: int, desk: Any) -> None:
         self.file: FoundFile | None = file

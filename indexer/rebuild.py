@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from indexer.pipeline import AddReport, Progress, add_files
+from indexer.pipeline import add_files
+from indexer.report import AddReport, Progress
 from visxp_search.embed import Embedder
 from visxp_search.errors import MissingIndexError, UsageError
 from visxp_search.store import DONE, Filter, Store, VideoRecord, open_store

@@ -12,6 +12,7 @@
 | `unreachable` | it is not there, nor is anything else: its disk is not mounted, perhaps | nothing |
 """
 
+import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -109,10 +110,18 @@ def forget_path(store: Store, record: VideoRecord, path: str) -> None:
 def is_gone(path: Path) -> bool:
     """Whether a file that is not there was removed: something else still lies where it lay.
 
-    An empty folder looks the same as the mount point of a disk that is not mounted, so there the answer is no.
+    An empty folder looks the same as the mount point of a disk that is not mounted, so there the answer is no, as it is
+    where nothing may be read.
     """
-    folder = next(parent for parent in path.parents if parent.is_dir())
-    return any(folder.iterdir())
+    return shows_something(next(parent for parent in path.parents if os.path.isdir(parent)))
+
+
+def shows_something(folder: Path) -> bool:
+    """Whether a folder is there, may be read, and is not empty."""
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _compare_seconds(store: Store, records: Iterable[VideoRecord]) -> Iterable[Drift]:
@@ -133,14 +142,20 @@ def _compare_seconds(store: Store, records: Iterable[VideoRecord]) -> Iterable[D
 def _compare_files(
     records: Iterable[VideoRecord], folders: Sequence[Path], read_all: bool, progress: Progress
 ) -> Iterable[Drift]:
-    known = [(record, path) for record in records for path in record.paths if record.status == DONE]
+    known = [(record, path) for record in records for path in record.paths]
     absent: list[tuple[VideoRecord, str]] = []
     for number, (record, path) in enumerate(known, start=1):
         progress("compare files", number, len(known))
-        file = _find_file(Path(path))
+        try:
+            file = _find_file(Path(path))
+        except OSError as exc:
+            yield Drift(UNREACHABLE, record.video_id, path, f"cannot be looked at: {exc.strerror}")
+            continue
         if file is None:
             absent.append((record, path))
             continue
+        if record.status != DONE:
+            continue  # indexing it again reads it anyway
         noted = list(record.stats.get(path, ()))
         is_same = noted == [file.size, file.mtime_ns] or not noted
         if is_same and not read_all:
@@ -154,27 +169,34 @@ def _compare_files(
             yield Drift(CHANGED, record.video_id, path, "has other content now", file)
         elif not is_same:
             yield Drift(TOUCHED, record.video_id, path, "has another time now, and the same content", file)
-    yield from _look_for(absent, {path for _, path in known}, folders, progress)
+    done = {path for record, path in known if record.status == DONE}
+    yield from _look_for(absent, done, folders, progress)
 
 
 def _find_file(path: Path) -> FoundFile | None:
+    """The file at a path; None if none is there.
+
+    Raises:
+        OSError: If that cannot be told, e.g. for want of permission.
+    """
     try:
         status = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return FoundFile(path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def _look_for(
-    absent: Sequence[tuple[VideoRecord, str]], known: set[str], folders: Sequence[Path], progress: Progress
+    absent: Sequence[tuple[VideoRecord, str]], done: set[str], folders: Sequence[Path], progress: Progress
 ) -> Iterable[Drift]:
     """Say of each file that is not at its place where it is now, if it can be found by size and content."""
     wanted = {record.stats[path][0] for record, path in absent if path in record.stats}
-    roots = folders or _outermost({parent for path in known if (parent := Path(path).parent).is_dir() and parent.name})
+    parents = {Path(path).parent for path in done}
+    roots = folders or _outermost(folder for folder in parents if os.path.isdir(folder) and folder.name)
     candidates = [
         item
         for item in (find_files(roots) if absent else ())
-        if isinstance(item, FoundFile) and item.size in wanted and str(item.path) not in known
+        if isinstance(item, FoundFile) and item.size in wanted and str(item.path) not in done
     ]
     found: dict[str, FoundFile] = {}
     for number, item in enumerate(candidates, start=1):
@@ -190,7 +212,7 @@ def _look_for(
         elif is_gone(Path(path)):
             yield Drift(VANISHED, record.video_id, path, "is not there any more")
         else:
-            yield Drift(UNREACHABLE, record.video_id, path, "is not there, its folder is empty; is its disk mounted?")
+            yield Drift(UNREACHABLE, record.video_id, path, "is not there, nor is anything else; is its disk mounted?")
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:

@@ -8,6 +8,7 @@ so that a moved file keeps its seconds.
 The index is open only while there is work, so that an embedded one can be searched in between.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +18,10 @@ from pathlib import Path
 
 from watchfiles import Change, watch
 
-from indexer.pipeline import AddReport, Progress, add_files
+from indexer.pipeline import add_files
 from indexer.plan import MEDIA_SUFFIXES, FoundFile, make_plan, records_by_path
-from indexer.verify import forget_path
+from indexer.report import AddReport, Progress
+from indexer.verify import forget_path, shows_something
 from visxp_search.embed import Embedder
 from visxp_search.errors import IndexInUseError
 from visxp_search.store import FAILED, Store, VideoRecord
@@ -77,6 +79,7 @@ def watch_folders(
         CollectionError: If the index fails; one that is in use is tried again.
         KeyboardInterrupt: At Ctrl-C while there is work; what is stored stays.
     """
+    logging.getLogger("watchfiles.main").setLevel(logging.ERROR)  # else it tells people that it caught Ctrl-C
     rest, looked_at, is_due = Rest(rest_seconds), time.monotonic(), True
     notices = watch(
         *paths,
@@ -125,18 +128,28 @@ def _failed_before(file: FoundFile, records: dict[str, VideoRecord]) -> bool:
 def _forget_deleted(store: Store, paths: Sequence[Path]) -> int:
     """Forget the paths of files below the folders that are not there any more; their number.
 
-    A folder that is gone or empty may be a disk that is not mounted: nothing below it is forgotten.
+    A folder that is gone, empty or not to be read may be a disk that is not mounted: nothing below it is forgotten.
     """
-    roots = [root for path in paths if (root := path.absolute()).is_dir() and any(root.iterdir())]
+    roots = [root for path in paths if shows_something(root := path.absolute())]
     n_forgotten = 0
     for record in list(store.videos()):
         for path in record.paths:
-            if any(Path(path).is_relative_to(root) for root in roots) and not Path(path).exists():
+            if any(Path(path).is_relative_to(root) for root in roots) and _is_absent(Path(path)):
                 current = store.video(record.video_id)
                 if current is not None:
                     forget_path(store, current, path)
                     n_forgotten += 1
     return n_forgotten
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # it may be there
+    return False
 
 
 def _concerns_media(change: Change, path: str) -> bool:

@@ -168,7 +168,7 @@ def test_index_facts_as_json(visxp: Visxp) -> None:
 
 
 def test_add_reports_and_exits_with_what_failed(visxp: Visxp, index_folder: Path, tmp_path: Path) -> None:
-    """Adding a good and a bad file exits 1, names the bad one once, and a removed video is gone."""
+    """Adding a good and a bad file exits 1, names the bad one once, also if quiet, and a removed video is gone."""
     write_film(tmp_path / "good.mp4", seed=3, n_seconds=2)
     (tmp_path / "bad.mp4").write_text("no film")
     where = ("--index", index_folder)
@@ -181,6 +181,11 @@ def test_add_reports_and_exits_with_what_failed(visxp: Visxp, index_folder: Path
     assert err.count("bad.mp4") == 1
     assert "a new one is made" not in err
     assert "1 were done already" in err
+    code, out, err = visxp(*command, tmp_path / "gone.mp4", "-q", on_index=False)
+    assert (code, out, err.count("\n")) == (1, "", 2)
+    assert "failed" in err and "bad.mp4: " in err
+    assert f"{tmp_path / 'gone.mp4'}: there is no such file or folder" in err
+    assert visxp("index", "ls", *where, on_index=False)[1].count("bad.mp4") == 1
     assert visxp("index", "rm", "good.mp4", *where, on_index=False)[0] == 0
     _, out, _ = visxp("index", "ls", "--json", *where, on_index=False)
     assert [Path(video["paths"][0]).name for video in json.loads(out)] == ["bad.mp4"]

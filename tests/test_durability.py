@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visxp_search import store_edge
+from visxp_search import store_edge, store_edge_files
 from visxp_search.cli import main
 from visxp_search.errors import CollectionError
 from visxp_search.store import DONE, SecondPoint, VideoRecord, make_payload, open_store
@@ -88,7 +88,7 @@ def test_little_space_is_refused_before_the_engine_meets_it(
     """Below the least free space nothing is written, neither seconds nor payloads nor the ledger; reading goes on."""
     with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
         store.upsert_seconds(_points(0))
-        monkeypatch.setattr(store_edge, "LEAST_FREE_BYTES", 2**60)
+        monkeypatch.setattr(store_edge_files, "LEAST_FREE_BYTES", 2**60)
         with pytest.raises(CollectionError, match="is full"):
             store.upsert_seconds(_points(1))
         with pytest.raises(CollectionError, match="is full"):
@@ -133,6 +133,22 @@ def test_permissions_that_were_lost(index_folder: Path) -> None:
         assert store.count() == 256
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
+def test_permissions_that_are_lost_while_an_index_is_open(index_folder: Path) -> None:
+    """Closing says in one line what cannot be written any more, frees the index, and loses nothing."""
+    store = open_store(index_folder, checkpoint="c1", create=DIMS)
+    store.upsert_seconds(_points(0))
+    index_folder.parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(CollectionError, match="Permission denied"):
+            store.close()
+    finally:
+        os.seteuid(0)
+    with closing(open_store(index_folder, checkpoint="c1")) as store:
+        assert store.count() == 256
+
+
 def test_a_disk_that_is_full_already(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not even the lock can be written, the message says that the disk is full, and that nothing is lost."""
     open_store(index_folder, checkpoint="c1", create=DIMS).close()
@@ -140,7 +156,7 @@ def test_a_disk_that_is_full_already(index_folder: Path, monkeypatch: pytest.Mon
     def refuse(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store_edge, "_take_lock", refuse)
+    monkeypatch.setattr(store_edge, "take_lock", refuse)
     with pytest.raises(CollectionError, match=r"cannot be opened: .*; the disk is full: free some space; what is"):
         open_store(index_folder, checkpoint="c1")
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import resource
 import shutil
 from collections import Counter
@@ -20,6 +21,11 @@ from visxp_search.store import DONE
 
 N_MUTANTS = int(os.environ.get("VISXP_FUZZ", "60"))
 LIMITS = WorkerLimits(memory_bytes=2**30, stall_seconds=60, file_seconds=120, seconds_per_second=10)
+
+
+def _kind(reason: str) -> str:
+    """A reason without what is of one file only: its path and numbers."""
+    return re.sub(r"\d+", "N", re.sub(r"/\S+", "FILE", reason))[:90]
 
 
 @pytest.mark.slow
@@ -54,5 +60,6 @@ def test_broken_files_cost_themselves_only(
     with capsys.disabled():
         died = [reason for reason in reasons.values() if "decoder" in reason]
         print(f"\n{len(broken)} broken files: {len(reasons)} failed, {len(died)} of them took their decoder along")
-        print(Counter(reason.partition(": ")[2].partition("(")[0][:60] or reason[:60] for reason in reasons.values()))
+        for reason, number in Counter(_kind(reason) for reason in reasons.values()).most_common():
+            print(f"{number:4} {reason}")
     shutil.rmtree(archive)

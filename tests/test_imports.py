@@ -26,8 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store_json": {"store", "errors"},
     "store_checks": {"store"},
     "store_collection": {"store", "store_json", "store_checks", "errors"},
-    "store_edge": {"store", "store_json", "store_collection", "errors"},
-    "store_edge_migrate": {"store", "store_edge", "errors"},
+    "store_edge": {"store", "store_collection", "store_edge_files", "store_edge_shard", "errors"},
+    "store_edge_files": {"store", "store_json", "errors"},
+    "store_edge_shard": {"store", "store_collection", "store_edge_files", "errors"},
+    "store_edge_migrate": {"store", "store_edge", "store_edge_files", "errors"},
     "store_server": {"store", "store_json", "store_collection", "store_retries", "errors"},
     "store_retries": set(),
     "store_admin": {"store", "store_json", "store_collection", "store_server", "errors"},
@@ -42,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN = {
     "av": {"visxp_search/render.py"},
     "qdrant_client": {f"visxp_search/store_{name}.py" for name in ("server", "retries", "admin")},
-    "qdrant_edge": {"visxp_search/store_edge.py"},
+    "qdrant_edge": {"visxp_search/store_edge_shard.py"},
 }
 """Library -> the files that may import it; PyAV is also for decode*.py."""
 

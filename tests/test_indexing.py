@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from indexer import pipeline
-from indexer.pipeline import AddReport, add_files
+from indexer.pipeline import add_files
 from indexer.plan import FoundFile, Refusal, find_files
+from indexer.report import AddReport
+from indexer.seats import Decoder
 from tests.conftest import RATE, make_film, write_film
 from tests.indexes import contents_of, open_index_of
 from tests.media import truncate
@@ -161,7 +163,7 @@ def test_a_worker_that_dies_costs_at_most_its_file(
         write_film(tmp_path / name, seed=seed, n_seconds=3)
     act = getattr(pipeline._Run, moment)
 
-    def kill_at_the_second(run: object, worker: pipeline._Worker, file: FoundFile, *message: object) -> None:
+    def kill_at_the_second(run: object, worker: Decoder, file: FoundFile, *message: object) -> None:
         if file.path.name == "b.mp4":
             assert worker.process.pid is not None
             os.kill(worker.process.pid, signal.SIGKILL)

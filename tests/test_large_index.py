@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from visxp_search import candidates, store_collection, store_edge
+from visxp_search import candidates, store_collection, store_edge_shard
 from visxp_search.candidates import find_candidates
 from visxp_search.errors import CollectionError
 from visxp_search.queries import Query
@@ -81,9 +81,9 @@ def exact_best(query: FloatArray, top: int, *, without: tuple[int, ...] = ()) ->
 @pytest.fixture
 def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An index that was sealed several times while it was filled, and opened again."""
-    monkeypatch.setattr(store_edge, "SEALED_SECONDS", 400)
-    monkeypatch.setattr(store_edge, "SEGMENT_SECONDS", 1000)
-    monkeypatch.setattr(store_edge, "N_SEGMENTS", 2)
+    monkeypatch.setattr(store_edge_shard, "SEALED_SECONDS", 400)
+    monkeypatch.setattr(store_edge_shard, "SEGMENT_SECONDS", 1000)
+    monkeypatch.setattr(store_edge_shard, "N_SEGMENTS", 2)
     store = open_store(tmp_path / "index", checkpoint="tests", create={"visual": DIM})
     fill(store, range(N_VIDEOS))
     store.close()
@@ -110,14 +110,14 @@ def test_new_payloads_for_all_leave_all_sealed(
     sealed: Store, monkeypatch: pytest.MonkeyPatch, most_moved: int, n_sealings: int
 ) -> None:
     """The engine moves seconds with new payloads out of their sealed segments; sealed anew, all is there."""
-    monkeypatch.setattr(store_edge, "MOST_MOVED", most_moved)
-    seal, sealings = store_edge.EdgeCollection.optimize, []
+    monkeypatch.setattr(store_edge_shard, "MOST_MOVED", most_moved)
+    seal, sealings = store_edge_shard.EdgeCollection.optimize, []
 
-    def count_and_seal(part: store_edge.EdgeCollection) -> None:
+    def count_and_seal(part: store_edge_shard.EdgeCollection) -> None:
         sealings.append(part)
         seal(part)
 
-    monkeypatch.setattr(store_edge.EdgeCollection, "optimize", count_and_seal)
+    monkeypatch.setattr(store_edge_shard.EdgeCollection, "optimize", count_and_seal)
     with sealed.bulk_load():
         sealed.set_payloads(
             [(video_id(n), second, {"cluster": n}) for n in range(N_VIDEOS) for second in range(VIDEO_SECONDS)]
@@ -138,7 +138,7 @@ def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monk
         if errors:
             raise errors.pop()
 
-    monkeypatch.setattr(store_edge, "_read_ahead", ask)
+    monkeypatch.setattr(store_edge_shard, "_read_ahead", ask)
 
     def asked_by(action: Callable[[], object]) -> set[str]:
         asked.clear()
@@ -165,14 +165,14 @@ def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monk
 def test_files_are_read_ahead_in_steps_that_systems_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every byte is asked for, in steps of what Linux reads ahead at once; where there is no such call, nothing is."""
     file = tmp_path / "file"
-    file.write_bytes(bytes(store_edge.READ_AHEAD_BYTES * 2 + 1))
+    file.write_bytes(bytes(store_edge_shard.READ_AHEAD_BYTES * 2 + 1))
     steps: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: steps.append((start, size)), raising=False)
     monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
-    store_edge._read_ahead([file])
-    assert steps == [(n * store_edge.READ_AHEAD_BYTES, store_edge.READ_AHEAD_BYTES) for n in range(3)]
+    store_edge_shard._read_ahead([file])
+    assert steps == [(n * store_edge_shard.READ_AHEAD_BYTES, store_edge_shard.READ_AHEAD_BYTES) for n in range(3)]
     monkeypatch.delattr(os, "posix_fadvise")
-    store_edge._read_ahead([file])
+    store_edge_shard._read_ahead([file])
     assert len(steps) == 3
 
 
@@ -180,7 +180,7 @@ def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Right after sealing, without closing, the directory holds each second in one segment only."""
-    monkeypatch.setattr(store_edge, "SEALED_SECONDS", 400)
+    monkeypatch.setattr(store_edge_shard, "SEALED_SECONDS", 400)
     store = open_store(tmp_path / "index", checkpoint="tests", create={"visual": DIM})
     fill(store, range(3))  # 450 seconds: sealed once
     sizes = [len(list(folder.rglob("*"))) for folder in (tmp_path / "index" / "seconds" / "segments").iterdir()]
@@ -190,16 +190,16 @@ def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(
 
 def _fill_and_tell(index: Path, first: int, parent: Connection) -> None:
     """In a process of its own: store videos one by one; say when it seals, has sealed, and which video is stored."""
-    optimize = store_edge.EdgeCollection.optimize
+    optimize = store_edge_shard.EdgeCollection.optimize
 
-    def optimize_and_tell(collection: store_edge.EdgeCollection) -> None:
+    def optimize_and_tell(collection: store_edge_shard.EdgeCollection) -> None:
         parent.send("seals")
         optimize(collection)
         parent.send("sealed")
 
     with (
-        patch.multiple(store_edge, SEALED_SECONDS=300, SEGMENT_SECONDS=1000, N_SEGMENTS=2),
-        patch.object(store_edge.EdgeCollection, "optimize", optimize_and_tell),
+        patch.multiple(store_edge_shard, SEALED_SECONDS=300, SEGMENT_SECONDS=1000, N_SEGMENTS=2),
+        patch.object(store_edge_shard.EdgeCollection, "optimize", optimize_and_tell),
         closing(open_store(index, checkpoint="tests", create={"visual": DIM})) as store,
     ):
         for number in range(first, N_VIDEOS):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import qdrant_edge as edge
 
-from visxp_search import store_edge
+from visxp_search import store_edge, store_edge_files, store_edge_shard
 from visxp_search.cli import main
 from visxp_search.errors import CollectionError
 from visxp_search.store import DONE, PAYLOAD_INDEXES, SecondPoint, VideoRecord, make_payload, open_store
@@ -67,11 +67,13 @@ def _payload_indexes_of_schema_2(indexes: Mapping[str, str]) -> list[edge.Update
 @pytest.fixture
 def old_index(index_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An index of 40 videos as releases of schema 1 made it; seconds are sealed from a few on, now and later."""
-    monkeypatch.setattr(store_edge, "SEALED_SECONDS", 40)
+    monkeypatch.setattr(store_edge_shard, "SEALED_SECONDS", 40)
     with monkeypatch.context() as patch:
-        patch.setattr(store_edge, "_ledger_config", lambda dims: edge.EdgeConfig(vectors=store_edge._vectors(dims)))
-        patch.setattr(store_edge, "_vectors", _vectors_of_schema_2)
-        patch.setattr(store_edge, "_payload_indexes", _payload_indexes_of_schema_2)
+        patch.setattr(
+            store_edge, "ledger_config", lambda dims: edge.EdgeConfig(vectors=store_edge_shard._vectors(dims))
+        )
+        patch.setattr(store_edge_shard, "_vectors", _vectors_of_schema_2)
+        patch.setattr(store_edge_shard, "_payload_indexes", _payload_indexes_of_schema_2)
         _fill(index_folder, range(40))
     (index_folder / "ledger").rename(index_folder / "videos")
     description = json.loads((index_folder / "index.json").read_text())
@@ -140,9 +142,9 @@ def test_a_backup_can_be_taken_back(old_index: Path) -> None:
     [
         ("shutil", "copytree", False),
         ("shutil", "copytree", True),
-        ("visxp_search.store_edge.EdgeCollection", "optimize", True),
-        ("visxp_search.store_edge.EdgeCollection", "_update", True),
-        ("visxp_search.store_edge.EdgeCollection", "renew", True),
+        ("visxp_search.store_edge_shard.EdgeCollection", "optimize", True),
+        ("visxp_search.store_edge_shard.EdgeCollection", "_update", True),
+        ("visxp_search.store_edge_shard.EdgeCollection", "renew", True),
         ("visxp_search.store_edge_migrate", "write_info", False),
         ("visxp_search.store_edge_migrate", "write_info", True),
         ("visxp_search.store_edge_migrate", "_put_away", True),
@@ -177,7 +179,7 @@ def test_a_migration_on_a_full_disk(old_index: Path, monkeypatch: pytest.MonkeyP
     """Without space for the copy nothing is changed, and the message says how to go on."""
     before = _everything(old_index)
     with monkeypatch.context() as patch:
-        patch.setattr(store_edge, "LEAST_FREE_BYTES", 2**60)
+        patch.setattr(store_edge_files, "LEAST_FREE_BYTES", 2**60)
         with pytest.raises(CollectionError, match=r"is full .* free some space and run the same command again"):
             migrate_edge_index(old_index)
     assert _everything(old_index) == before
@@ -211,7 +213,7 @@ def test_the_command(old_index: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_index_in_use_is_not_migrated(old_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is open elsewhere a migration is refused with the message that names who has it."""
-    monkeypatch.setattr(store_edge, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(store_edge_files, "LOCK_TIMEOUT_SECONDS", 0.1)
     with (
         closing(open_store(old_index, checkpoint="c1")),
         pytest.raises(CollectionError, match=r"in use by another visxp process \(pid"),

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.pipeline import Indexed, Message, Stored, add_files
+from indexer.pipeline import add_files
 from indexer.plan import FoundFile
 from indexer.ray_cluster import _Desk
+from indexer.seats import Indexed, Message, Stored
 from indexer.worker import Opened
 from tests.conftest import write_film
 from tests.indexes import assert_nearly_same, contents_of, open_index_of

@@ -17,7 +17,7 @@ from visxp_search.encoders import AudioConfig, VisualConfig
 from visxp_search.errors import CollectionError
 from visxp_search.l3net import L3NetEmbedder
 from visxp_search.store import open_store
-from visxp_search.store_edge import swap_edge_indexes
+from visxp_search.store_edge_files import swap_edge_indexes
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from tests.qdrant_loopback import LOCAL_MODE, LoopbackQdrant
-from visxp_search import store_collection, store_edge, store_server
+from visxp_search import store_collection, store_edge, store_edge_files, store_server
 from visxp_search.errors import CollectionError
 from visxp_search.store import (
     API_KEY_VARIABLE,
@@ -767,7 +767,7 @@ time.sleep(60)
 
 def test_a_second_process_is_told_who_has_the_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the directory, the process and the way out; after kill -9 of that process the index opens."""
-    monkeypatch.setattr(store_edge, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(store_edge_files, "LOCK_TIMEOUT_SECONDS", 0.1)
     open_edge_store(folder, checkpoint="c1", create=DIMS).close()
     with run_python(HOLD, folder) as holder:
         try:
@@ -786,7 +786,7 @@ def test_one_process_opens_an_index_once_and_may_close_it_in_a_thread(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock also holds within a process, and is freed by whichever thread closes the store."""
-    monkeypatch.setattr(store_edge, "LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(store_edge_files, "LOCK_TIMEOUT_SECONDS", 0.1)
     store = open_edge_store(folder, checkpoint="c1", create=DIMS)
     with pytest.raises(CollectionError, match=f"pid {os.getpid()} on"):
         open_edge_store(folder, checkpoint="c1", create=None)

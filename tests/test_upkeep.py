@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer import watch
 from indexer.estimate import Rate, estimate
 from indexer.pipeline import add_files
 from indexer.plan import failed_paths, make_plan
@@ -136,6 +137,20 @@ def test_files_that_moved_changed_or_vanished_are_mended(
     assert find_drift(store, read_all=True) == []
 
 
+def test_a_file_that_failed_and_vanished_leaves_the_ledger(
+    store: Store, tiny_embedder: L3NetEmbedder, archive: Path
+) -> None:
+    """What failed and is still there is no drift; when it is deleted it is, and mending forgets it."""
+    (archive / "bad.mp4").write_text("no film")
+    assert len(add_files(store, tiny_embedder, [archive]).failures) == 1
+    assert find_drift(store) == []
+    (archive / "bad.mp4").unlink()
+    drifts = find_drift(store)
+    assert _kinds(drifts) == {"bad.mp4": "vanished"}
+    assert repair_drift(store, drifts) == []
+    assert (find_drift(store), store.count_videos(FAILED), store.count_videos()) == ([], 0, 3)
+
+
 def test_a_file_that_was_only_touched_is_not_indexed_again(
     store: Store, tiny_embedder: L3NetEmbedder, archive: Path
 ) -> None:
@@ -157,6 +172,20 @@ def test_content_that_changed_unseen_is_found_by_reading_all(store: Store, archi
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert find_drift(store) == []
     assert _kinds(find_drift(store, read_all=True)) == {"a.mp4": "changed"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
+def test_files_that_may_not_be_looked_at_are_kept(store: Store, archive: Path) -> None:
+    """Below a folder whose permission was lost all is unreachable, neither vanished nor an error."""
+    archive.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        drifts = find_drift(store)
+        n_forgotten = watch._forget_deleted(store, [archive])
+    finally:
+        os.seteuid(0)
+    assert {(drift.kind, drift.what) for drift in drifts} == {("unreachable", "cannot be looked at: Permission denied")}
+    assert (n_forgotten, store.count_videos(DONE)) == (0, 3)
 
 
 @pytest.mark.parametrize("empty_folder_stays", [True, False])

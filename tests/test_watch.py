@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.pipeline import AddReport
 from indexer.plan import FoundFile
+from indexer.report import AddReport
 from indexer.watch import Rest, watch_folders
 from tests.conftest import write_film
 from tests.indexes import open_index_of

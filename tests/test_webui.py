@@ -433,7 +433,7 @@ def test_adding_reports_what_failed(archive: Archive, tmp_path: Path) -> None:
             progress.found(folder / "broken.mp4", 8)
             progress.failed(folder / "broken.mp4", f"{folder}/broken.mp4: cannot be read")
             progress.finished(folder / "broken.mp4")
-            from indexer.pipeline import AddReport
+            from indexer.report import AddReport
 
             return AddReport(failures=[(folder / "broken.mp4", "cannot be read")])
 

@@ -12,6 +12,7 @@ import pytest
 from indexer import pipeline, worker
 from indexer.pipeline import add_files
 from indexer.plan import FoundFile
+from indexer.seats import Decoder
 from indexer.worker import Alive, Opened, WorkerLimits
 from tests.conftest import write_film
 from tests.indexes import open_index_of
@@ -52,7 +53,7 @@ def test_a_decoder_that_ends_badly_costs_its_file_only(
         write_film(tmp_path / name, seed=seed, n_seconds=2)
     act = pipeline._Run._opened
 
-    def strike_at_b(run: pipeline._Run, decoder: pipeline._Worker, file: FoundFile, message: Opened) -> None:
+    def strike_at_b(run: pipeline._Run, decoder: Decoder, file: FoundFile, message: Opened) -> None:
         if file.path.name == "b.mp4":
             assert decoder.process.pid is not None
             os.kill(decoder.process.pid, sent)

@@ -50,7 +50,7 @@ from visxp_search.store import Filter, ServerSettings, Store, VideoRecord, check
 if TYPE_CHECKING:
     from indexer.estimate import Estimate
     from indexer.estimate import Progress as StepProgress
-    from indexer.pipeline import AddReport, Progress
+    from indexer.report import AddReport, Progress
     from indexer.verify import Drift
     from visxp_search.absent import AbsentReport
     from visxp_search.evaluate import Judgement, Report

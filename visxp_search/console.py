@@ -26,7 +26,7 @@ from visxp_search.evaluate import Report
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch
 from visxp_search.terminal import say as say
-from visxp_search.terminal import stdout
+from visxp_search.terminal import stdout, without_path
 
 if TYPE_CHECKING:
     from visxp_search.absent import AbsentReport
@@ -35,11 +35,16 @@ if TYPE_CHECKING:
 class IndexProgress:
     """Progress of indexing: one bar over all files (by size) and one for each that is being read.
 
-    Without a terminal on stderr, one line a finished file. A context manager; implements `indexer.pipeline.Progress`.
+    Without a terminal on stderr, one line a finished file. A context manager; implements `indexer.report.Progress`.
+
+    Args:
+        quiet: say nothing but what fails.
+        silent: not even that, as the caller does.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+    def __init__(self, *, quiet: bool, silent: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=silent)
+        self.tells_finished = not (quiet or silent or self.console.is_terminal)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -48,7 +53,7 @@ class IndexProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=quiet or silent or not self.console.is_terminal,
             transient=True,
         )
         self.overall = self.bars.add_task("all files", total=0, visible=False)
@@ -93,12 +98,12 @@ class IndexProgress:
         done, total = self.seconds.pop(path, (0, 0))
         self.done += self.sizes.pop(path, 0)
         self._advance_whole()
-        if total and not self.console.is_terminal:
+        if total and self.tells_finished:
             self.console.print(f"{path}: {done} of {total} s", markup=False, highlight=False, soft_wrap=True)
 
     def failed(self, path: Path, reason: str) -> None:
         """Say at once what went wrong, in one line."""
-        reason = reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")
+        reason = without_path(reason, str(path))
         self.console.print(f"[red]failed[/red] {escape(str(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
 
     def _advance_whole(self) -> None:

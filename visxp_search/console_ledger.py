@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from visxp_search.clips import format_bytes, format_span, format_time
 from visxp_search.store import VideoRecord
-from visxp_search.terminal import say, stdout
+from visxp_search.terminal import say, stdout, without_path
 
 if TYPE_CHECKING:
     from indexer.estimate import Estimate
@@ -41,8 +41,16 @@ def _lines_of(record: VideoRecord) -> str:
     )
     if not record.error and len(record.paths) == 1:
         return line
-    remarks = [*record.paths[1:], *([record.error] if record.error else [])]
+    remarks = [*record.paths[1:], *([_reason(record)] if record.error else [])]
     return line + "".join([_row("", "", "", "", "", _printable(remark)) for remark in remarks])
+
+
+def _reason(record: VideoRecord) -> str:
+    """Why a file failed, without the path that stands above it."""
+    reason = record.error
+    for path in record.paths:
+        reason = without_path(reason, path)
+    return reason
 
 
 def _row(video_id: str, status: str, kind: str, length: str, seconds: str, path: str) -> str:
@@ -103,17 +111,18 @@ def print_estimate(found: "Estimate") -> None:
     _print_lines(lines)
 
 
-def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool) -> None:
-    """What disagrees, a line each, and how to go on."""
+def print_drifts(drifts: "Sequence[Drift]", *, repaired: bool, n_unreachable: int) -> None:
+    """What disagrees, a line each, and how to go on; of so many only the disk can be brought back."""
     for drift in drifts:
         subject = drift.path or drift.video_id
         stdout().print(f"{drift.kind:12}{subject}: {drift.what}", markup=False, highlight=False, soft_wrap=True)
+    n_mendable = len(drifts) - n_unreachable
     if not drifts:
         say("ledger, seconds and files agree")
-    elif repaired:
-        say(f"{len(drifts)} disagreements; all but what is unreachable was mended")
-    else:
-        say(f"{len(drifts)} disagreements; mend them with --repair")
+    if n_mendable:
+        say(f"disagreements: {n_mendable}; " + ("they were mended" if repaired else "mend them with --repair"))
+    if n_unreachable:
+        say(f"unreachable: {n_unreachable}; bring the disk back or, where files are gone for good, remove their folder")
 
 
 def _print_lines(lines: Mapping[str, str]) -> None:

@@ -13,16 +13,8 @@ from pathlib import Path
 
 from visxp_search.errors import CollectionError, MissingIndexError
 from visxp_search.store import PAYLOAD_INDEXES, SCHEMA_VERSION, CollectionInfo, check_info
-from visxp_search.store_edge import (
-    INFO,
-    LEDGERS,
-    locked,
-    open_ledger,
-    open_seconds,
-    read_info,
-    require_space,
-    write_info,
-)
+from visxp_search.store_edge import LEDGERS, open_ledger, open_seconds
+from visxp_search.store_edge_files import INFO, locked, read_info, require_space, write_info
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ def info_from_json(data: Any, *, location: str) -> CollectionInfo:
         CollectionError: If it is not the description of a visxp index, or of one of a schema that is not read.
     """
     try:
+        if not isinstance(data, dict):
+            raise ValueError("it is no JSON object")
         if data["format"] != _INFO_FORMAT:
             raise ValueError(f"its format is {data['format']!r}, not {_INFO_FORMAT!r}")
         schema = int(data["schema"])
@@ -97,9 +99,10 @@ def info_from_json(data: Any, *, location: str) -> CollectionInfo:
         dims = {str(name): int(dim) for name, dim in data["dims"].items()} if readable else {}
         info = CollectionInfo(checkpoint=str(data["checkpoint"]) if readable else "", dims=dims, schema=schema)
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        reason = f"it lacks {exc}" if isinstance(exc, KeyError) else str(exc)
         raise CollectionError(
-            f"the description of index {location} is damaged or not that of a visxp index ({exc!r}); restore it from a "
-            f"backup, or index the videos again into a new --index"
+            f"the description of index {location} is damaged or not that of a visxp index ({reason}); restore it from "
+            f"a backup, or index the videos again into a new --index"
         ) from exc
     check_info(info, wanted_checkpoint=None, location=location)
     return info

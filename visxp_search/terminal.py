@@ -12,6 +12,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def without_path(message: str, path: str) -> str:
+    """A message that begins with the path it is about, without it, for a line that has it already."""
+    return message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
+
+
 def stdout() -> "Console":
     """Tables keep their full width when piped, so that long paths can be read by programs."""
     from rich.console import Console

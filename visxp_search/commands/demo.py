@@ -38,10 +38,9 @@ def demo(
     from visxp_search.search import moment_to_json
 
     folder = folder or user_data_folder() / "demo"
-    hushed = quiet or as_json
-    with StepProgress(quiet=hushed) as progress:
+    with StepProgress(quiet=quiet or as_json) as progress:
         truth, queries = render_demo(folder, progress=progress)
-    with IndexProgress(quiet=hushed) as progress:
+    with IndexProgress(quiet=quiet, silent=as_json) as progress:
         outcome = search_demo(folder, truth, queries, workers=workers, progress=progress, model=model)
     if as_json:
         print_json(

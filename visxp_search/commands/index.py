@@ -32,7 +32,7 @@ from visxp_search.commands.upkeep import index_verify
 from visxp_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from indexer.pipeline import AddReport
+    from indexer.report import AddReport
     from visxp_search.store import ServerSettings
 
 app = group("Put videos into an index, and look after it.")
@@ -105,7 +105,7 @@ def index_add(
         _say_what_add_would_do(paths, index, model, device, workers=workers, as_json=as_json, quiet=quiet)
         return
     if ray is not None:
-        with IndexProgress(quiet=quiet or as_json) as progress:
+        with IndexProgress(quiet=quiet, silent=as_json) as progress:
             report = add_on_ray(
                 index or default_index(),
                 paths,
@@ -119,7 +119,7 @@ def index_add(
         return
     with (
         open_index(index or default_index(), model=model, device=device, create=True, server=server) as opened,
-        IndexProgress(quiet=quiet or as_json) as progress,
+        IndexProgress(quiet=quiet, silent=as_json) as progress,
     ):
         report = opened.add(paths, workers=workers, progress=progress)
     report_added(report, as_json=as_json, quiet=quiet)
@@ -132,7 +132,7 @@ def _meet_new_index(location: str, paths: list[Path], *, quiet: bool) -> None:
         UsageError: If it would be made of nothing, because no path exists.
     """
     from visxp_search.store import is_url
-    from visxp_search.store_edge import holds_index
+    from visxp_search.store_edge_files import holds_index
     from visxp_search.terminal import say
 
     if is_url(location) or holds_index(Path(location)):
@@ -220,7 +220,7 @@ def index_retry(
     """
     from visxp_search.console import IndexProgress
 
-    with open_searchable(index, model, device) as opened, IndexProgress(quiet=quiet or as_json) as progress:
+    with open_searchable(index, model, device) as opened, IndexProgress(quiet=quiet, silent=as_json) as progress:
         report = opened.retry(workers=workers, progress=progress)
     report_added(report, as_json=as_json, quiet=quiet)
 

@@ -40,7 +40,7 @@ def index_rebuild(
     from visxp_search.embed import load_embedder
 
     location, beside, _ = _places(index)
-    with IndexProgress(quiet=quiet or as_json) as progress:
+    with IndexProgress(quiet=quiet, silent=as_json) as progress:
         embedder = load_embedder(model, device=device)
         report = rebuild(location, beside, embedder, workers=workers, progress=progress)
     if not quiet and not as_json:
@@ -118,7 +118,7 @@ def _swap(location: str, incoming: str, outgoing: str, *, drop: bool) -> None:
 
         swap_server_indexes(location, incoming, outgoing, server=ServerSettings.from_environment(), drop=drop)
         return
-    from visxp_search.store_edge import swap_edge_indexes
+    from visxp_search.store_edge_files import swap_edge_indexes
 
     swap_edge_indexes(Path(location), Path(incoming), Path(outgoing))
     if drop:

@@ -12,7 +12,7 @@ import typer
 from visxp_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from indexer.pipeline import AddReport
+    from indexer.report import AddReport
     from visxp_search.api import Index
     from visxp_search.store import Store
 

@@ -60,7 +60,7 @@ def index_verify(
         with open_searchable(index, model, device) as opened:
             with StepProgress(quiet=silent) as progress:
                 drifts = find_drift(opened.store, folders=folders or (), read_all=read_all, progress=progress)
-            with IndexProgress(quiet=silent) as indexing:
+            with IndexProgress(quiet=quiet, silent=as_json) as indexing:
                 failures = opened.repair(drifts, workers=workers, progress=indexing).failures
     if as_json:
         print_json(
@@ -71,7 +71,8 @@ def index_verify(
             }
         )
     else:
-        print_drifts(drifts, repaired=repair)
+        n_unreachable = sum(drift.kind == UNREACHABLE for drift in drifts)
+        print_drifts(drifts, repaired=repair, n_unreachable=n_unreachable)
     left = [drift for drift in drifts if not repair or drift.kind == UNREACHABLE]
     if left or failures:
         raise typer.Exit(EXIT_SOME_FAILED)

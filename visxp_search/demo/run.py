@@ -11,7 +11,7 @@ from visxp_search.demo.archive import DemoQuery, DemoTruth, render_archive, rend
 from visxp_search.search import Moment
 
 if TYPE_CHECKING:
-    from indexer.pipeline import Progress
+    from indexer.report import Progress
 
 
 @dataclass(frozen=True)
