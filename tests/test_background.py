@@ -112,7 +112,7 @@ def test_common_seconds_are_found_and_weigh_less() -> None:
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     owners = np.arange(400) // 4
     threshold = resemblance_threshold(vectors, owners)
-    shares = common_shares(vectors[:2], vectors, threshold=threshold)
+    shares = common_shares(vectors[:2], vectors, among=np.ones(len(vectors), dtype=bool), threshold=threshold)
     assert shares[0] == pytest.approx(0.1, abs=0.02)
     assert shares[1] < COMMON_SHARE
     weights = common_weights(shares)

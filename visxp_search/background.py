@@ -214,12 +214,21 @@ def nearest_cosines(vectors: FloatArray, owners: npt.NDArray[np.int64], *, most:
     return np.sort(np.where(foreign, vectors @ vectors.T, -1.0).max(axis=1)).astype(np.float32)
 
 
-def common_shares(vectors: FloatArray, sample: FloatArray, *, threshold: float) -> FloatArray:
-    """Share of the sample that each of (T, D) vectors resembles, (T,) in [0, 1]; 0 for rows of NaN."""
-    if not len(sample):
+def common_shares(
+    vectors: FloatArray, sample: FloatArray, *, among: npt.NDArray[np.bool_], threshold: float
+) -> FloatArray:
+    """Share of a sample that each of (T, D) vectors resembles, (T,) in [0, 1]; 0 for rows of NaN.
+
+    Args:
+        vectors: (T, D) of norm 1, or NaN.
+        sample: (B, D) of norm 1.
+        among: (B,) which of the sample count.
+        threshold: the cosine from which two resemble each other.
+    """
+    if not among.any():
         return np.zeros(len(vectors), dtype=np.float32)
     with np.errstate(invalid="ignore"):
-        return np.asarray((vectors @ sample.T >= threshold).mean(axis=1), dtype=np.float32)
+        return np.asarray(((vectors @ sample.T >= threshold) & among).sum(axis=1) / among.sum(), dtype=np.float32)
 
 
 def common_weights(shares: FloatArray) -> FloatArray:

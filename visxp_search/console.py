@@ -21,7 +21,6 @@ from rich.progress import (
 from rich.table import Table
 
 from visxp_search.clips import format_time
-from visxp_search.demo.run import DemoOutcome
 from visxp_search.evaluate import Report
 from visxp_search.results import Moment, Results
 from visxp_search.saved_searches import SavedSearch
@@ -30,6 +29,7 @@ from visxp_search.terminal import stdout, without_path
 
 if TYPE_CHECKING:
     from visxp_search.absent import AbsentReport
+    from visxp_search.demo.run import DemoOutcome
 
 
 class IndexProgress:
@@ -274,7 +274,7 @@ def _print_timelines(rank: int, moment: Moment, *, first_second: int, mode: str)
         _print_timelines(rank, moment.then, first_second=0, mode=mode)
 
 
-def print_demo(outcome: DemoOutcome) -> None:
+def print_demo(outcome: "DemoOutcome") -> None:
     """What each query of the demo found, whether it is right, and how to go on."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("asked with", "best moment", "shows"):

@@ -329,9 +329,13 @@ class Reader:
         """Whether a similar moment is as like the query as seconds of this archive are like their neighbours."""
         if self.mode != "similar":
             return False
-        nearest = {name: values for name, values in self.sample.nearest.items() if len(values) >= MIN_SAMPLE}
-        least = {name: float(np.quantile(values, FAMILIAR_QUANTILE)) for name, values in nearest.items()}
+        least = self._least_familiar
         return any(cosine >= least[name] for name, cosine in self._cosines(moment).items() if name in least)
+
+    @cached_property
+    def _least_familiar(self) -> dict[str, float]:
+        nearest = {name: values for name, values in self.sample.nearest.items() if len(values) >= MIN_SAMPLE}
+        return {name: float(np.quantile(values, FAMILIAR_QUANTILE)) for name, values in nearest.items()}
 
     def _is_alike(self, moment: Moment) -> bool:
         """Whether picture or sound is alike enough for the same recording, and the other one does not speak against it.
@@ -352,11 +356,9 @@ class Reader:
 
     def _common(self, name: str, vectors: FloatArray, video_id: str) -> FloatArray:
         """(T,) share of other videos' seconds that each second resembles."""
-        rows, spread = self.sample.spread[name], self.sample.spread_vectors[name]
-        number = self.sample.number_of(video_id)
-        if number >= 0:
-            spread = spread[self.sample.owners[rows] != number]
-        return common_shares(vectors, spread, threshold=self.sample.resemblance[name])
+        foreign = self.sample.owners[self.sample.spread[name]] != self.sample.number_of(video_id)
+        spread, threshold = self.sample.spread_vectors[name], self.sample.resemblance[name]
+        return common_shares(vectors, spread, among=foreign, threshold=threshold)
 
     def _moment(self, comparison: Comparison, span: Span) -> Moment:
         query, points = self.query, comparison.points
