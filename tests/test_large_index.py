@@ -128,8 +128,12 @@ def test_new_payloads_for_all_leave_all_sealed(
     assert [(hit.video_id, hit.second) for hit in hits] == exact_best(VECTORS[4, 40], 20)
 
 
-def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening asks for no vectors, the first search for what it scans, only reading all for all; errors are said."""
+@pytest.mark.parametrize("whole_bytes", [0, 2**30])
+def test_what_is_needed_whole_is_read_ahead_and_nothing_else(
+    sealed: Store, monkeypatch: pytest.MonkeyPatch, whole_bytes: int
+) -> None:
+    """Opening asks for no vectors, the first search for what it scans, and for all where that is little; once each."""
+    monkeypatch.setattr(store_edge_shard, "WHOLE_BYTES", whole_bytes)
     asked: list[str] = []
     errors: list[OSError] = []
 
@@ -156,7 +160,11 @@ def test_what_is_needed_whole_is_read_ahead_and_nothing_else(sealed: Store, monk
         errors.append(OSError("Input/output error"))
         with pytest.raises(CollectionError, match=r"cannot be read: Input/output error; check the disk"):
             store.query("visual", query, top=3)
-        assert asked_by(lambda: store.query("visual", query, top=3)) & vectors == {"quantized.data"}
+        scanned = {"quantized.data"} if whole_bytes == 0 else vectors
+        assert asked_by(lambda: store.query("visual", query, top=3)) & vectors == scanned
+        assert asked_by(lambda: store.query("visual", query, top=3)) == set()
+    with closing(open_store(location, checkpoint="tests")) as store:
+        assert asked_by(lambda: store.expect_queries(("visual", "unknown"))) & vectors == scanned
         assert asked_by(lambda: store.query("visual", query, top=3)) == set()
         assert asked_by(lambda: store.seconds_of(video_id(1), with_vectors=("visual",))) == set()
         assert asked_by(lambda: list(store.seconds(with_vectors=("visual",)))) & vectors == vectors

@@ -279,6 +279,12 @@ class Store(Protocol):
     def delete_seconds(self, video_id: str) -> None:
         """Remove all seconds of a video."""
 
+    def expect_queries(self, vectors: Sequence[str]) -> None:
+        """Queries by these vectors will follow: what they need is read from the disk while something else is done.
+
+        Returns at once; vectors that the index does not have are passed over.
+        """
+
     def query(
         self, vector: str, embeddings: npt.NDArray[np.float32], *, top: int, where: Filter | None = None
     ) -> list[list[Hit]]:

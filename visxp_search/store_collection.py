@@ -1,6 +1,6 @@
 """What both stores do alike: every method of `Store`, on top of two collections of one engine.
 
-An engine brings a `Collection`, which is ten plain operations; `store_edge` and `store_server` each have one.
+An engine brings a `Collection`, which is a dozen plain operations; `store_edge` and `store_server` each have one.
 """
 
 import json
@@ -99,6 +99,9 @@ class Collection(Protocol):
         self, vector: str, embeddings: npt.NDArray[np.float32], *, limit: int, where: Where
     ) -> list[list[tuple[float, Mapping[str, Any]]]]:
         """(score, `HIT_KEYS` of the payload) of the best `limit` points for each row of (Q, D), best first."""
+
+    def expect_search(self, vector: str) -> None:
+        """See `Store.expect_queries`, of one vector."""
 
     def scroll(
         self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
@@ -251,6 +254,11 @@ class CollectionStore:
         """See `Store.delete_seconds`."""
         self._seconds.delete(_of_video(video_id))
         self._revision += 1
+
+    def expect_queries(self, vectors: Sequence[str]) -> None:
+        """See `Store.expect_queries`."""
+        for name in set(vectors) & set(self._info.dims):
+            self._seconds.expect_search(name)
 
     def query(
         self, vector: str, embeddings: npt.NDArray[np.float32], *, top: int, where: Filter | None = None

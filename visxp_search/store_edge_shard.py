@@ -41,7 +41,12 @@ MOST_DELETED = 0.5
 else write each second several times."""
 
 OVERSAMPLING = 2.0
-"""So many times the hits wanted are chosen by int8 vectors and compared again by the vectors themselves."""
+"""So many times the hits wanted are chosen by int8 vectors, of all segments together, and compared again by the vectors
+themselves."""
+
+WHOLE_BYTES = 256 * 2**20
+"""Vectors of one name that take no more than this are read ahead whole before they are searched: that is a second of
+reading in a row, while some thousand of them one by one, whose neighbours are then compared, take as long."""
 
 READ_AHEAD_BYTES = 128 * 1024
 """Asked for at once: what Linux reads ahead unless it is told otherwise; of more it would read only the beginning."""
@@ -211,17 +216,17 @@ class EdgeCollection:
         """See `Collection.search`."""
         self._read_vectors(vector)
         wanted, keys = _edge_filter(where), edge.PayloadSelector.Include(list(HIT_KEYS))
-        rescored = edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
-        requests = [
-            edge.QueryRequest(
-                limit=limit,
-                query=edge.Query.Nearest(row.tolist(), using=vector),
-                filter=wanted,
-                with_payload=keys,
-                params=edge.SearchParams(quantization=rescored),
+        by_copies = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=False))
+        by_vectors = edge.SearchParams(exact=True)
+        n_chosen = int(OVERSAMPLING * limit)
+        requests = []
+        for row in embeddings:
+            nearest = edge.Query.Nearest(row.tolist(), using=vector)
+            # Rescored by the engine, as many of each segment would be read from the disk, and most of them for nothing.
+            chosen = edge.Prefetch(limit=n_chosen, query=nearest, filter=wanted, params=by_copies)
+            requests.append(
+                edge.QueryRequest(limit=limit, query=nearest, prefetches=[chosen], with_payload=keys, params=by_vectors)
             )
-            for row in embeddings
-        ]
         with _engine(self._location):
             found = self._shard.query_batch(edge.QueryBatchRequest(requests))
         return [[(point.score, point.payload or {}) for point in row] for row in found]
@@ -236,14 +241,20 @@ class EdgeCollection:
         records, after = self._scroll(where, payload=True, with_vectors=with_vectors, limit=limit, after=after)
         return [stored_point(r.id, r.vector, r.payload) for r in records], after
 
+    def expect_search(self, vector: str) -> None:
+        """See `Collection.expect_search`."""
+        self._read_vectors(vector)
+
     def _read_vectors(self, name: str, *, whole: bool = False) -> None:
         """Once, read ahead what a search scans: int8 copies, and vectors that have none yet; or all there is."""
         if (key := f"{name}, all" if whole else name) in self._read:
             return
         stores = list(self._path.glob(f"segments/*/vector_storage-{name}"))
         try:
-            sealed = () if whole else [copies.with_name("matrix.dat") for copies in _files(stores, "quantized.data")]
+            sealed = [copies.with_name("matrix.dat") for copies in _files(stores, "quantized.data")]
             _read_ahead(set(_files(stores, "*")).difference(sealed))
+            if whole or sum(file.stat().st_size for file in sealed) <= WHOLE_BYTES:
+                _read_ahead(sealed)
         except OSError as exc:
             raise CollectionError(f"index {self._location} cannot be read: {exc}; check the disk") from exc
         self._read.add(key)

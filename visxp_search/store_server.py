@@ -415,6 +415,9 @@ class ServerCollection:
             found = self._client.query_batch_points(self._name, requests)
         return [[(point.score, point.payload or {}) for point in response.points] for response in found]
 
+    def expect_search(self, vector: str) -> None:
+        """See `Collection.expect_search`; a server keeps in memory what it searches."""
+
     def scroll(
         self, where: Where, *, with_vectors: Sequence[str], limit: int, after: Any
     ) -> tuple[list[StoredPoint], Any]:

@@ -64,8 +64,9 @@ def search_clip(
     span, is_fine = parse_span(start, end), options["mode"] == "same"
 
     def ask(opened: "Index") -> "Query":
-        from visxp_search.queries import clip_query
+        from visxp_search.queries import choose_weights, clip_query
 
+        opened.store.expect_queries(tuple(choose_weights(by, audio_weight)))
         return clip_query(file, opened.embedder, **span, by=by, audio_weight=audio_weight, fine=is_fine)
 
     _search(ask, options, file=file, exclude_self=exclude_self, whole=start == "0" and end is None)
@@ -93,6 +94,7 @@ def search_sound(
     def ask(opened: "Index") -> "Query":
         from visxp_search.queries import sound_query
 
+        opened.store.expect_queries(("joint",) if cross else ("audio",))
         return sound_query(file, opened.embedder, **span, cross=cross, fine=is_fine)
 
     _search(ask, options, file=file, exclude_self=exclude_self, whole=start == "0" and end is None)
@@ -113,6 +115,7 @@ def search_frame(
     def ask(opened: "Index") -> "Query":
         from visxp_search.queries import frame_query
 
+        opened.store.expect_queries(("visual",))
         return frame_query(file, opened.embedder)
 
     _search(ask, options)
