@@ -23,10 +23,23 @@ from indexer.worker import BLOCK_SECONDS, Alive, Clips, Failed, Finished, Opened
 from visxp_search.clips import Clip
 from visxp_search.cluster_store import Clustering, label_points, read_clustering
 from visxp_search.embed import Embedder, SelfLabelled, Threaded
-from visxp_search.store import DONE, FAILED, PENDING, SecondPoint, Store, VideoRecord, make_payload, mean_vectors
+from visxp_search.store import (
+    DONE,
+    FAILED,
+    PENDING,
+    Filter,
+    SecondPoint,
+    Store,
+    VideoRecord,
+    make_payload,
+    mean_vectors,
+)
 
 SETTLE_SECONDS = 20.0
 """Seconds between syncs to the disk; a sync takes up to a second, however little there is to do."""
+
+SUMMED_SECONDS = 256
+"""Seconds that are read at once where a whole video is gone through."""
 
 
 def add_files(
@@ -330,8 +343,9 @@ def _store_clips(
 
 def _summarise(store: Store, embedder: Embedder, video_id: str, complaint: str) -> Indexed:
     """What the ledger is to say of a video whose seconds are all stored."""
-    points = store.seconds_of(video_id, with_vectors=tuple(embedder.specs))
-    return Indexed(complaint, len(points), mean_vectors(points))
+    own = Filter(video_ids=(video_id,))
+    points = store.seconds(own, with_vectors=tuple(embedder.specs), page=SUMMED_SECONDS)
+    return Indexed(complaint, store.count(own), mean_vectors(points))
 
 
 def _first_missing_block(stored: set[int]) -> int:

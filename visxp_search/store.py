@@ -11,7 +11,7 @@ The identity of points: a second's id is the UUIDv5 of (video id, second), so st
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -426,12 +426,17 @@ HIT_KEYS = ("video_id", "second")
 """Payload keys that a hit needs."""
 
 
-def mean_vectors(points: Sequence[SecondPoint]) -> dict[str, npt.NDArray[np.float32]]:
+def mean_vectors(points: Iterable[SecondPoint]) -> dict[str, npt.NDArray[np.float32]]:
     """Vector name -> normalised mean over the seconds that have it; the vectors of a `VideoRecord`."""
-    names = {name for point in points for name in point.vectors}
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    counts: dict[str, int] = {}
+    for point in points:
+        for name, vector in point.vectors.items():
+            sums[name] = sums.get(name, 0.0) + vector.astype(np.float64)
+            counts[name] = counts.get(name, 0) + 1
     means = {}
-    for name in sorted(names):
-        mean = np.mean([point.vectors[name] for point in points if name in point.vectors], axis=0)
+    for name in sorted(sums):
+        mean = sums[name] / counts[name]
         norm = float(np.linalg.norm(mean))
         if norm > 1e-6:
             means[name] = (mean / norm).astype(np.float32)

@@ -324,9 +324,10 @@ class EdgeCollection:
             return {hit.value: hit.count for hit in self._shard.facet(request).hits}
 
     def flush(self) -> None:
-        """See `Collection.flush`."""
+        """See `Collection.flush`; what was written is given back, as it will not soon be wanted."""
         with self._mapping, _engine(self._location):
             self._shard.flush()
+        self._release()
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:

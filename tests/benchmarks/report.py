@@ -61,6 +61,7 @@ HEADLINES = (
     Headline(
         "`visxp search moment` from the command line, 100,000 seconds", "search/100000: command line, cold", "2.5 s"
     ),
+    Headline("`visxp search clip`, 5 s of a file, the same", "search/100000: search clip, 5 s, cold", "2.5 s"),
     Headline("`visxp --help`", "start/visxp --help", "0.3 s"),
     Headline("`visxp ui` until the page can be used, 50,000 seconds", "page/usable page", "5 s"),
     Headline("training beside a plain loop of the same network: pictures", "training/warm start, pictures", "", True),
