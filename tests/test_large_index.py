@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ import pytest
 from visxp_search import candidates, store_collection, store_edge
 from visxp_search.candidates import find_candidates
 from visxp_search.errors import CollectionError
+from visxp_search.mapped_pages import release_mapped_pages
 from visxp_search.queries import Query
 from visxp_search.reader import Reader
 from visxp_search.search import find_moments
@@ -186,6 +188,24 @@ def test_sealing_leaves_no_second_copy_behind_for_a_killed_process(
     sizes = [len(list(folder.rglob("*"))) for folder in (tmp_path / "index" / "seconds" / "segments").iterdir()]
     store.close()
     assert len(sizes) == 2  # the sealed one, and the one that is written to
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there pages are given back")
+def test_pages_are_given_back_on_the_way_through_an_archive(sealed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every so many seconds that are read or written the pages of the index are given back; the vectors stay."""
+    given_back: list[int] = []
+    monkeypatch.setattr(store_edge, "RELEASED_SECONDS", 600)
+    monkeypatch.setattr(
+        store_edge, "release_mapped_pages", lambda folder: given_back.append(release_mapped_pages(folder))
+    )
+    for point in sealed.seconds(with_vectors=("visual",), page=100):
+        assert np.allclose(point.vectors["visual"], VECTORS[int(point.video_id, 16), point.second], atol=1e-6)
+    assert len(given_back) == N_VIDEOS * VIDEO_SECONDS // 600
+    assert all(n_bytes > VECTORS.nbytes for n_bytes in given_back)
+    given_back.clear()
+    sealed.set_payloads([(video_id(number), second, {"cluster": 1}) for number in range(4) for second in range(150)])
+    assert len(given_back) == 1
+    assert sealed.facet("cluster") == {1: 600}
 
 
 def _fill_and_tell(index: Path, first: int, parent: Connection) -> None:

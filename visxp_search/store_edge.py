@@ -26,6 +26,7 @@ import logging
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ import numpy.typing as npt
 import qdrant_edge as edge
 
 from visxp_search.errors import CollectionError, IndexInUseError, MissingIndexError
+from visxp_search.mapped_pages import release_mapped_pages
 from visxp_search.store import (
     HIT_KEYS,
     PAYLOAD_INDEXES,
@@ -70,6 +72,10 @@ the open one, whose payload indexes are in memory: some 1.6 kB a second."""
 MOST_DELETED = 0.5
 """Share of a segment's seconds that may be deleted or moved before the rest is written anew; new payloads for all would
 else write each second several times."""
+
+RELEASED_SECONDS = 50_000
+"""Seconds that are read or written one after the other, after which the pages that hold them are given back: they count
+as memory of the process, and whoever goes through an archive touches each only once."""
 
 OVERSAMPLING = 2.0
 """So many times the hits wanted are chosen by int8 vectors and compared again by the vectors themselves."""
@@ -425,6 +431,8 @@ class EdgeCollection:
         self._point_bytes = sum(5 * vector.size for vector in config.vectors.values()) + 400  # float32, int8, payload
         self._counts: dict[str, int] = {}  # nobody else can change the shard while it is open
         self._read: set[str] = set()  # vectors that were read ahead, see `_read_vectors`
+        self._n_passed = 0  # seconds read or written since pages were given back
+        self._mapping = threading.Lock()  # held by what makes and takes away mappings, and while pages are given back
         payloads_too = config.payload_memory is edge.Memory.Cached
         _read_ahead(
             file
@@ -450,6 +458,7 @@ class EdgeCollection:
             )
         )
         self._n_unsealed += len(points)
+        self._pass(len(points))
         if self._n_unsealed >= SEALED_SECONDS:
             self.optimize()
 
@@ -463,6 +472,7 @@ class EdgeCollection:
         for point_id, values in updates:
             self.set_payload(point_id, values)
         self._n_unsealed += len(updates)
+        self._pass(len(updates))
         if self._n_unsealed >= MOST_MOVED:
             self.optimize()
 
@@ -472,7 +482,7 @@ class EdgeCollection:
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         self._counts.clear()
-        with _engine(self._location):
+        with self._mapping, _engine(self._location):
             self._shard.update(operation)
 
     def search(
@@ -504,7 +514,19 @@ class EdgeCollection:
             for name in with_vectors:
                 self._read_vectors(name, whole=True)
         records, after = self._scroll(where, payload=True, with_vectors=with_vectors, limit=limit, after=after)
+        self._pass(len(records))
         return [stored_point(r.id, r.vector, r.payload) for r in records], after
+
+    def _pass(self, n_seconds: int) -> None:
+        """Say that so many seconds were read or written on the way through many; see `RELEASED_SECONDS`."""
+        self._n_passed += n_seconds
+        if self._n_passed >= RELEASED_SECONDS:
+            self._release()
+
+    def _release(self) -> None:
+        self._n_passed = 0
+        with self._mapping:
+            release_mapped_pages(self._path)
 
     def _read_vectors(self, name: str, *, whole: bool = False) -> None:
         """Once, read ahead what a search scans: int8 copies, and vectors that have none yet; or all there is."""
@@ -562,7 +584,7 @@ class EdgeCollection:
 
     def flush(self) -> None:
         """See `Collection.flush`."""
-        with _engine(self._location):
+        with self._mapping, _engine(self._location):
             self._shard.flush()
 
     @contextmanager
@@ -580,9 +602,11 @@ class EdgeCollection:
         with _engine(self._location):
             n_points = min(self._shard.info().points_count, SEGMENT_SECONDS)
         require_space(self._path.parent, n_points * self._point_bytes)
-        with _engine(self._location):
+        self._release()
+        with self._mapping, _engine(self._location):
             self._shard.optimize()
             self._shard.flush()  # removes the segments that were replaced, which a kill would bring back beside the new
+        self._release()
         self._n_unsealed = 0
 
     def renew(self, indexes: Mapping[str, str]) -> None:
@@ -600,7 +624,7 @@ class EdgeCollection:
 
     def close(self) -> None:
         """Let go of the shard's files."""
-        with _engine(self._location):
+        with self._mapping, _engine(self._location):
             self._shard.close()
 
 
