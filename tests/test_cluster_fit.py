@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -276,6 +277,58 @@ def test_ten_names_stay_with_ten_kinds_of_twelve(tmp_path: Path) -> None:
         named = [(book.names.get(f"c{labels[p.video_id, p.second][0]}"), k) for p, k in zip(points, kinds, strict=True)]
         assert np.mean([name == f"kind {k}" for name, k in named if k < 10]) > 0.95
         assert np.mean([name is None for name, k in named if k >= 10]) > 0.95
+
+
+@pytest.mark.parametrize("n_clusters", [None, 24, "auto"])
+def test_names_hold_while_other_kinds_are_indexed(tmp_path: Path, n_clusters: int | Literal["auto"] | None) -> None:
+    """Most of eight kinds are named, twice as many others indexed: each name stays, also with three times the clusters.
+
+    Nothing was free to go to what is new, had the named ones not been held.
+    """
+    rng = np.random.default_rng(9)
+    kinds = np.concatenate([rng.integers(0, 8, 200), rng.integers(8, 24, 400)])
+    rows = np.eye(24, dtype=np.float32)[kinds] + 0.1 * rng.normal(size=(600, 24)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    payload = partial(make_payload, has_audio=False, flags=[], checkpoint="c1")
+    points = [
+        SecondPoint(f"v{at // 50}", at % 50, {"visual": row}, payload(video_id=f"v{at // 50}", second=at % 50))
+        for at, row in enumerate(rows)
+    ]
+    with closing(open_edge_store(tmp_path / "index", checkpoint="c1", create={"visual": 24})) as store:
+        store.upsert_seconds(points[:200])
+        clustering = fit_clusters(store, FitOptions(n_clusters=8)).clustering
+        labels, names = labels_of(store), {}
+        for kind in range(7):
+            cluster = labels[next((p.video_id, p.second) for p, k in zip(points, kinds, strict=True) if k == kind)][0]
+            names[f"c{cluster}"] = f"kind {kind}"
+            clustering = cluster_edit.name(store, clustering, f"c{cluster}", f"kind {kind}")
+        store.upsert_seconds(label_points(points[200:], clustering))
+        book = fit_clusters(store, FitOptions(n_clusters=n_clusters)).clustering.book
+        labels = labels_of(store)
+        again = fit_clusters(store, FitOptions())
+        assert again.unchanged
+        assert labels_of(store) == labels
+        assert again.clustering.book == book
+    assert dict(book.names) == names
+    assert book.lost == ()
+    of_kind = [
+        (book.names.get(f"c{labels[p.video_id, p.second][0]}"), k) for p, k in zip(points[:200], kinds, strict=False)
+    ]
+    assert np.mean([name == f"kind {k}" for name, k in of_kind if k < 7]) > 0.95
+
+
+def test_what_is_unlike_all_is_known_to_none(store: Store) -> None:
+    """The nearer half of a prototype's seconds is its own; a second of another kind has a label, and is not."""
+    model = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering.model
+    points = [p for p in store.seconds(with_vectors=("visual", "audio")) if "audio" in p.vectors]
+    known = model.assign_known(model.features(points))
+    rows, _ = model.assign(model.features(points))
+    assert set(known.tolist()) == {-1, *rows.tolist()}
+    assert 0.4 < np.mean(known >= 0) < 0.75
+    assert (known[known >= 0] == rows[known >= 0]).all()
+    strange = replace(points[0], vectors={name: -vector for name, vector in points[0].vectors.items()})
+    assert model.assign_known(model.features([strange])).tolist() == [-1]
+    assert model.assign(model.features([strange]))[0] >= 0
 
 
 def test_what_is_not_found_again_is_listed(store: Store) -> None:
