@@ -26,7 +26,7 @@ from visxp_search.cluster_book import ROOT, name_node
 from visxp_search.cluster_describe import SORTS, Example, describe_nodes, shown_nodes, summarise
 from visxp_search.cluster_fit import FitOptions, fit_clusters
 from visxp_search.cluster_model import make_features
-from visxp_search.cluster_prototypes import choose_n_clusters
+from visxp_search.cluster_prototypes import choose_n_clusters, fit_prototypes
 from visxp_search.cluster_sheet import Tile, make_tiles, render_sheet
 from visxp_search.cluster_store import DOCUMENT, Clustering, label_points, require_clustering, write_clustering
 from visxp_search.errors import CollectionError, UsageError
@@ -508,6 +508,34 @@ def test_few_silent_seconds_are_a_cluster_of_their_own(tmp_path: Path) -> None:
     pairs = set(zip(clusters, silent, strict=True))
     assert len({cluster for cluster, is_silent in pairs if is_silent}) == 1
     assert len(pairs) == len(set(clusters)) == 6
+
+
+def test_silence_keeps_its_place_among_pictures_without_any() -> None:
+    """Where pictures lie in all directions, so that much is near to nothing, few silent seconds are a cluster still."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(800, 48)).astype(np.float32)
+    vectors[:14, 24:] = 0  # no sound
+    means = {"visual": vectors[:, :24].mean(axis=0), "audio": vectors[14:, 24:].mean(axis=0)}
+    sample = torch.from_numpy(make_features(vectors, means, absence=1.0))
+    prototypes, _, _ = fit_prototypes(sample, 8, n_modalities=2, sizes="natural", seed=0)
+    labels = (sample @ prototypes.T).argmax(dim=1).tolist()
+    assert len(set(labels[:14])) == 1
+    assert labels.count(labels[0]) == 14
+
+
+def test_prototypes_that_are_held_stay() -> None:
+    """Prototypes that are held come first, where they were; the others go to where no held one is near."""
+    centres = torch.eye(6)
+    rows = torch.arange(600) % 6
+    noise = 0.1 * torch.randn(600, 6, generator=torch.Generator().manual_seed(0))
+    sample = torch.nn.functional.normalize(centres[rows] + noise, dim=1)
+    held = torch.nn.functional.normalize(centres[:3] + 0.2, dim=1)
+    start = torch.cat([held, centres[[0, 1, 2]]])  # twice the same three kinds: much is far from all
+    for begin in (None, start):
+        for sizes in ("natural", "uniform"):
+            found, _, _ = fit_prototypes(sample, 6, sizes=sizes, seed=0, start=begin, held=held)
+            assert torch.equal(found[:3], held)
+            assert sorted((found[3:] @ centres.T).argmax(dim=1).tolist()) == [3, 4, 5]
 
 
 def test_much_silence_is_divided_by_what_is_seen(tmp_path: Path) -> None:

@@ -396,7 +396,8 @@ def _check(options: FitOptions, n_seconds: int, store: Store) -> None:
     if not any(name in store.info.dims for name in MODALITIES):
         raise CollectionError(f"index {store.location} has no visual and no audio vectors; clusters need one of them")
     if n_seconds < wanted:
-        raise UsageError(f"{n_seconds} seconds are indexed, too few for clusters; index more, or ask for a smaller --k")
+        smaller = ", or ask for a smaller --k" if isinstance(options.n_clusters, int) else ""
+        raise UsageError(f"{n_seconds} seconds are indexed, too few for {wanted} clusters; index more{smaller}")
 
 
 def _fit_id(model: ClusterModel, options: FitOptions) -> str:

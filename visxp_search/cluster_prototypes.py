@@ -118,8 +118,7 @@ def _first_prototypes(sample: Tensor, n_clusters: int, *, n_modalities: int, see
     absent = _prototypes_of_absence(sample, n_clusters, n_modalities=n_modalities)
     given = torch.cat([held, absent])[:n_clusters]
     tries = [
-        _plain_prototypes(sample, n_clusters, given=given, seed=seed + turn, held=held)
-        for turn in range(_n_tries(n_clusters))
+        _plain_prototypes(sample, n_clusters, given=given, seed=seed + turn) for turn in range(_n_tries(n_clusters))
     ]
     return min(tries, key=lambda found: _distance(sample, found))
 
@@ -141,14 +140,17 @@ def _prototypes_of_absence(sample: Tensor, n_clusters: int, *, n_modalities: int
     return torch.nn.functional.normalize(torch.stack(means), dim=1) if means else sample[:0]
 
 
-def _plain_prototypes(sample: Tensor, n_clusters: int, *, given: Tensor, seed: int, held: Tensor) -> Tensor:
-    """Spherical k-means from given prototypes (n, F), and rows that lie far from these and from each other."""
+def _plain_prototypes(sample: Tensor, n_clusters: int, *, given: Tensor, seed: int) -> Tensor:
+    """Spherical k-means from rows that lie far from each other and from given prototypes (n, F), which stay.
+
+    Were these free, they would be drawn away by what has no place of its own yet.
+    """
     prototypes = spread_prototypes(sample, n_clusters, first=given, seed=seed)
     for epoch in range(PLAIN_EPOCHS):
         nearest = (sample @ prototypes.T).argmax(dim=1)
         if epoch < PLAIN_EPOCHS - 2:
-            _refill(nearest, sample, n_clusters, n_held=len(held))
-        prototypes = _means(sample, nearest, prototypes, held=held)
+            _refill(nearest, sample, n_clusters, n_given=len(given))
+        prototypes = _means(sample, nearest, prototypes, held=given)
     return prototypes
 
 
@@ -160,15 +162,15 @@ def _means(sample: Tensor, labels: Tensor, prototypes: Tensor, *, held: Tensor) 
     return means
 
 
-def _refill(labels: Tensor, sample: Tensor, n_clusters: int, *, n_held: int) -> None:
+def _refill(labels: Tensor, sample: Tensor, n_clusters: int, *, n_given: int) -> None:
     """Give clusters that are all but empty half of the largest ones, by changing labels (B,) in place.
 
-    A large cluster is halved along the way from its middle to the member that is farthest from it. The first `n_held`
-    may be empty.
+    A large cluster is halved along the way from its middle to the member that is farthest from it. The first `n_given`
+    may be as small as they are.
     """
     counts = torch.bincount(labels, minlength=n_clusters)
     few = counts < TOO_FEW * len(labels) / n_clusters
-    few[:n_held] = False
+    few[:n_given] = False
     for empty in torch.nonzero(few).flatten().tolist():
         largest = int(counts.argmax())
         rows = torch.nonzero(labels == largest).flatten()
