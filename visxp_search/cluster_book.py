@@ -285,7 +285,8 @@ def carry_rows(book: ClusterBook, old_clusters: Labels, new_rows: Labels, n_rows
 
     Args:
         book: of the fit before.
-        old_clusters: (N,) cluster id of each second of a sample by the fit before, -1 for none.
+        old_clusters: (N,) cluster id of each second of a sample by the fit before, -1 for none, or if it is of a kind
+            that was not there then.
         new_rows: (N,) index of the new prototype of the same seconds, -1 for none.
         n_rows: number of new prototypes.
     """
@@ -311,6 +312,7 @@ def carry_tree(book: ClusterBook, tree: Mapping[str, Sequence[str]], old_cluster
         new: (N,) new cluster id of the same seconds, -1 for none.
     """
     fresh = ClusterBook(rows=book.rows, tree={branch: tuple(children) for branch, children in tree.items()})
+    new = np.where(old_clusters >= 0, new, -1)  # what was not there before says nothing
     old_members = {b: np.isin(old_clusters, book.below(b)) for b in book.tree if b != ROOT}
     new_members = {b: np.isin(new, fresh.below(b)) for b in fresh.tree if b != ROOT}
     renamed, following = _match_branches(old_members, new_members, book.next_branch)
@@ -353,12 +355,13 @@ def _lost_edits(book: ClusterBook, there: set[str], moved: Mapping[str, str]) ->
 
 
 def _merged_home(book: ClusterBook, old_clusters: Labels) -> int | None:
-    """The merged cluster that more than half of these seconds belonged to."""
-    if not len(old_clusters):
+    """The merged cluster that more than half of these seconds belonged to; -1 is of those that are new."""
+    known = old_clusters[old_clusters >= 0]
+    if not len(known):
         return None
-    ids, counts = np.unique(old_clusters, return_counts=True)
+    ids, counts = np.unique(known, return_counts=True)
     most = int(ids[counts.argmax()])
-    return most if f"c{most}" in book.merges and counts.max() > len(old_clusters) / 2 else None
+    return most if f"c{most}" in book.merges and counts.max() > len(known) / 2 else None
 
 
 def _match_branches(

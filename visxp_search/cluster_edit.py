@@ -14,6 +14,7 @@ from visxp_search.cluster_book import (
     name_node,
     split_cluster,
 )
+from visxp_search.cluster_model import measure_reach
 from visxp_search.cluster_prototypes import fit_prototypes
 from visxp_search.cluster_store import Clustering, apply_clustering, pages, write_clustering
 from visxp_search.errors import UsageError
@@ -68,12 +69,15 @@ def split(store: Store, clustering: Clustering, cluster: int, *, parts: int = 2,
     as_whole = (sample @ torch.from_numpy(model.prototypes[own[0]])).mean() + float(model.offsets[own[0]])
     offsets = offsets + float(as_whole - as_parts)
     at = own[0]
+    reach = measure_reach(features, prototypes.numpy(), (sample @ prototypes.T + offsets.float()).argmax(dim=1).numpy())
     new_model = replace(
         model,
         prototypes=np.concatenate([model.prototypes, prototypes[1:].numpy()]),
         offsets=np.concatenate([model.offsets, offsets[1:].numpy()]),
+        reach=np.concatenate([model.reach, reach[1:]]) if len(model.reach) else model.reach,
     )
     new_model.prototypes[at], new_model.offsets[at] = prototypes[0].numpy(), float(offsets[0])
+    new_model.reach[at : at + 1] = reach[0]  # of none nothing
     new_rows = range(len(book.rows), len(book.rows) + parts - 1)
     more = (cluster,) * (parts - 1)
     longer = replace(book, rows=book.rows + more, origins=book.origins and book.origins + more)

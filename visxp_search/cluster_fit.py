@@ -7,8 +7,8 @@ built, and every second is labelled. A fit depends on nothing but the stored poi
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from visxp_search.cluster_book import ROOT, ClusterBook, carry_rows, carry_tree
-from visxp_search.cluster_model import MODALITIES, ClusterModel, FloatArray, make_features
+from visxp_search.cluster_exact import meet_sizes
+from visxp_search.cluster_model import MODALITIES, ClusterModel, FloatArray, make_features, measure_reach
 from visxp_search.cluster_prototypes import (
     N_NEAR,
     SHARPNESS,
@@ -35,6 +36,7 @@ from visxp_search.clusters import (
     balance_labels,
     hard_assignment,
     near_scores,
+    update_prototypes,
     whole_sizes,
 )
 from visxp_search.errors import CollectionError, UsageError
@@ -46,6 +48,8 @@ SAMPLE_PER_CLUSTER, LEAST_SAMPLE = 100, 20_000
 """Seconds that prototypes are fitted to, for each prototype, and at least."""
 BALANCE_ROUNDS = 16
 """How often, at most, the best clusters are looked for anew."""
+MOST_EXACT_SCORES, MOST_EXACT_CLUSTERS = 30_000_000, 1000
+"""Seconds times clusters, and clusters, up to which sizes are met to the second; 100,000 x 300, in 120 MB."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,17 @@ class FitOptions:
     """How clusters are wanted.
 
     Attributes:
-        n_clusters: K; None finds it by what two halves of the archive both tell, see `choose_n_clusters`.
+        n_clusters: K; `auto` finds it by what two halves of the archive both tell, see `choose_n_clusters`; None fits
+            those that there are on from where they are, and is `auto` where there are none.
         sizes: wanted sizes. `natural`: whatever nearest prototypes give, so that no cluster takes what is another's
             to fill up; `tempered`: their square roots, so that common kinds get more clusters; `uniform`: all equal
             [asano2020]; `gaussian`: [asano2020b].
         seed: of everything random.
-        fresh: begin with new prototypes even if there are as many clusters already.
+        fresh: begin with new prototypes, wherever clusters are that exist, edited ones too.
         check_stability: fit the sample once more with another seed, and say how far both agree.
     """
 
-    n_clusters: int | None = None
+    n_clusters: int | Literal["auto"] | None = None
     sizes: str = "natural"
     seed: int = 0
     fresh: bool = False
@@ -75,13 +80,15 @@ class FitReport:
 
     Attributes:
         clustering: the clusters, applied.
-        resumed: a fit that had been cut short was completed instead of begun.
         carried: clusters that are those of the fit before.
+        resumed: a fit that had been cut short was completed instead of begun.
+        unchanged: the same fit was made of the same seconds before, so its clusters stay.
     """
 
     clustering: Clustering
-    resumed: bool = False
     carried: int = 0
+    resumed: bool = False
+    unchanged: bool = False
 
 
 def fit_clusters(
@@ -89,8 +96,8 @@ def fit_clusters(
 ) -> FitReport:
     """Fit clusters to all stored seconds, set their payloads, and keep names and edits of clusters before.
 
-    A fit whose payloads were cut short (kill -9) is completed, so the end is the same as without. Without a wanted K,
-    clusters that exist are fitted on from where they are.
+    A fit whose payloads were cut short (kill -9) is completed, so the end is the same as without. Clusters that a
+    person named or otherwise edited are held where their seconds are, unless far fewer are wanted, or a fresh fit.
 
     Raises:
         UsageError: If options are out of range, or there are too few seconds.
@@ -105,28 +112,43 @@ def fit_clusters(
         spool = fill_spool(store, file, n_seconds, progress)
         if spool.n_rows < 2:
             raise UsageError("fewer than two seconds are indexed; index more videos first")
-        clustering, carried = _fit(spool, options, old, n_seconds, progress)
-    return FitReport(_apply(store, clustering, n_seconds, progress), carried=carried)
+        if old is not None and _is_of(old, spool, options, n_seconds):
+            report = FitReport(old, unchanged=True, carried=len(old.book.clusters()))
+        else:
+            report = FitReport(*_fit(spool, options, old, n_seconds, progress))
+    return replace(report, clustering=_apply(store, report.clustering, n_seconds, progress))
+
+
+def _is_of(old: Clustering, spool: Spool, options: FitOptions, n_seconds: int) -> bool:
+    """Whether the clusters that exist are what a fit would begin with and end at, of these seconds and with this wish.
+
+    The means of all embeddings, to the last bit, tell whether they are the same seconds.
+    """
+    means = old.model.means
+    return (
+        not (options.fresh or options.check_stability)
+        and options.n_clusters in (None, len(old.book.rows))
+        and (options.sizes, options.seed, n_seconds) == (old.fit.sizes, old.fit.seed, old.fit.n_seconds)
+        and old.model.absence == ABSENCE  # those of earlier releases have none, and no reach
+        and len(old.model.reach) == len(old.model.prototypes)
+        and means.keys() == spool.means.keys()
+        and all(np.array_equal(mean, spool.means[name]) for name, mean in means.items())
+    )
 
 
 def _fit(
     spool: Spool, options: FitOptions, old: Clustering | None, n_seconds: int, progress: Progress
 ) -> tuple[Clustering, int]:
-    again = old is not None and options.n_clusters in (None, len(old.book.rows)) and not options.fresh
-    n_sample = SAMPLE_PER_CLUSTER * (options.n_clusters or (len(old.book.rows) if old else 0))
+    n_before = 0 if old is None or options.fresh else len(old.book.rows)
+    n_clusters = options.n_clusters or n_before or "auto"
+    n_sample = SAMPLE_PER_CLUSTER * (0 if n_clusters == "auto" else n_clusters)
     n_sample = min(max(n_sample, LEAST_SAMPLE), MOST_SAMPLE)
     vectors = spool.first(n_sample)
     spool.turn_into_features()
     sample = torch.from_numpy(spool.first(n_sample))
 
     curve: Curve = ()
-    start = None
-    if again and old is not None:
-        # Those of earlier releases have no numbers for what is missing.
-        wider = ((0, 0), (0, spool.width - old.model.prototypes.shape[1]))
-        start = torch.from_numpy(np.pad(old.model.prototypes, wider))
-        n_clusters = len(start)
-    elif options.n_clusters is None:
+    if n_clusters == "auto":
         n_clusters, curve = choose_n_clusters(
             sample,
             torch.from_numpy(spool.stretches[: len(sample)]),
@@ -134,14 +156,24 @@ def _fit(
             seed=options.seed,
             progress=progress,
         )
-    else:
-        n_clusters = options.n_clusters
     if n_clusters > len(sample):
         raise UsageError(f"{n_clusters} clusters wanted of {len(sample)} seconds; ask for fewer with --k")
+    start, held = None, None
+    if old is not None and not options.fresh:
+        before, n_edited = _prototypes_before(old, vectors, sample)
+        start = before if n_clusters == n_before else None
+        # Of much fewer clusters, most would be held where a finer division had them.
+        held = before[:n_edited] if n_clusters >= n_before or 2 * n_edited <= n_clusters else None
 
     progress("fit prototypes", 0, 1)
     prototypes, sizes, offsets = fit_prototypes(
-        sample, n_clusters, n_modalities=len(spool.means), sizes=options.sizes, seed=options.seed, start=start
+        sample,
+        n_clusters,
+        n_modalities=len(spool.means),
+        sizes=options.sizes,
+        seed=options.seed,
+        start=start,
+        held=held,
     )
     progress("fit prototypes", 1, 1)
     stability = None
@@ -158,6 +190,8 @@ def _fit(
         sharpness=SHARPNESS,
         absence=ABSENCE,
     )
+    rows, _ = model.assign(sample.numpy())
+    model = replace(model, reach=measure_reach(sample.numpy(), model.prototypes, rows))
     book, carried = _write_book(model, vectors, old, options.seed, progress)
     fit = FitFacts(
         fit_id=_fit_id(model, options),
@@ -172,6 +206,32 @@ def _fit(
         obtained=tuple(obtained.tolist()),
     )
     return Clustering(model, book, fit), carried
+
+
+def _prototypes_before(old: Clustering, vectors: FloatArray, sample: Tensor) -> tuple[Tensor, int]:
+    """The prototypes of the fit before, (R, F), where their seconds are now, and those of edited clusters first.
+
+    Features are relative to the archive's mean, which moves as more is indexed.
+
+    Args:
+        old: the fit before.
+        vectors: (B, F) of the sample.
+        sample: (B, F) features of now.
+
+    Returns:
+        Prototypes, and how many are of clusters that a person named or otherwise edited.
+    """
+    # Those of earlier releases have no numbers for what is missing.
+    wider = ((0, 0), (0, sample.shape[1] - old.model.prototypes.shape[1]))
+    prototypes = torch.from_numpy(np.pad(old.model.prototypes, wider))
+    rows = torch.from_numpy(_rows_of(old.model, vectors))
+    members = torch.nn.functional.one_hot(rows[rows >= 0], len(prototypes)).to(sample)
+    prototypes = update_prototypes(sample[rows >= 0], members, prototypes=prototypes)
+    book = old.book
+    nodes = {*book.names, *book.hidden, *book.moves, *book.merges}
+    edited = [f"c{cluster}" in nodes for cluster in book.rows]
+    order = sorted(range(len(edited)), key=lambda row: not edited[row])
+    return prototypes[order], sum(edited)
 
 
 def build_tree(prototypes: Tensor, clusters: list[int], *, seed: int) -> dict[str, tuple[str, ...]]:
@@ -223,8 +283,12 @@ def _write_book(
 
 
 def _clusters_of(model: ClusterModel, book: ClusterBook, vectors: FloatArray) -> npt.NDArray[np.int64]:
-    rows, _ = model.assign(make_features(vectors, model.means, absence=model.absence))
+    rows = _rows_of(model, vectors)
     return np.where(rows >= 0, np.array(book.rows)[rows], -1)
+
+
+def _rows_of(model: ClusterModel, vectors: FloatArray) -> npt.NDArray[np.int64]:
+    return model.assign_known(make_features(vectors, model.means, absence=model.absence))
 
 
 def _balance(
@@ -233,8 +297,8 @@ def _balance(
     """Offsets for all spooled seconds, beginning with those of the sample; sizes wanted and obtained, (K,) int64 each.
 
     A round reads the spool once: it counts sizes under the offsets so far, and keeps the best clusters of each second
-    in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found. Where no sizes (K,) are wanted, they are
-    only counted.
+    in memory, 6 x `N_NEAR` bytes each, on which the offsets are then found. What is then missing to whole sizes is
+    found with all scores in memory, where they are not too many. Where no sizes (K,) are wanted, they are only counted.
     """
     if sizes is None:
         counts = _count_sizes(spool, prototypes, offsets)
@@ -261,6 +325,12 @@ def _balance(
         )
         reach = _reach(near, offsets)
         offsets = offsets + (balanced - offsets).clamp(min=-reach, max=reach)
+    if best_error > 0 and len(wanted) <= MOST_EXACT_CLUSTERS and spool.n_rows * len(wanted) <= MOST_EXACT_SCORES:
+        scores = torch.cat([torch.from_numpy(block) @ prototypes.T for block in spool.blocks()])
+        exact = torch.from_numpy(meet_sizes(scores.numpy(), wanted=wanted.numpy(), offsets=best.numpy()))
+        counts = torch.bincount(hard_assignment(scores, offsets=exact), minlength=len(wanted))
+        if _size_error(wanted, counts) < best_error:
+            best, obtained = exact, counts
     progress("balance sizes", 1, 1)
     return best, wanted, obtained
 
@@ -318,14 +388,16 @@ def _apply(store: Store, clustering: Clustering, n_seconds: int, progress: Progr
 
 
 def _check(options: FitOptions, n_seconds: int, store: Store) -> None:
-    if options.n_clusters is not None and not 2 <= options.n_clusters <= MOST_CLUSTERS:
-        raise UsageError(f"--k {options.n_clusters} is out of range; expected 2 to {MOST_CLUSTERS}, or auto")
+    wanted = options.n_clusters if isinstance(options.n_clusters, int) else 2
+    if not 2 <= wanted <= MOST_CLUSTERS:
+        raise UsageError(f"--k {wanted} is out of range; expected 2 to {MOST_CLUSTERS}, or auto")
     if options.sizes not in SIZES:
         raise UsageError(f"--sizes {options.sizes} unknown; expected one of {', '.join(SIZES)}")
     if not any(name in store.info.dims for name in MODALITIES):
         raise CollectionError(f"index {store.location} has no visual and no audio vectors; clusters need one of them")
-    if n_seconds < (options.n_clusters or 2):
-        raise UsageError(f"{n_seconds} seconds are indexed, too few for clusters; index more, or ask for a smaller --k")
+    if n_seconds < wanted:
+        smaller = ", or ask for a smaller --k" if isinstance(options.n_clusters, int) else ""
+        raise UsageError(f"{n_seconds} seconds are indexed, too few for {wanted} clusters; index more{smaller}")
 
 
 def _fit_id(model: ClusterModel, options: FitOptions) -> str:

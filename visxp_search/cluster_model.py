@@ -9,7 +9,7 @@ picture and sound have in common, and clusters are wanted that differ in one of 
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from visxp_search.store import SecondPoint
 
 FloatArray = npt.NDArray[np.float32]
 MODALITIES = ("visual", "audio")
+BEYOND_REACH = 0.5
+"""Share of a prototype's seconds that lie outside its reach, as nothing else was nearer to them."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ClusterModel:
         offsets: (R,) float64 added to cosines before the best is taken.
         sharpness: of the soft assignment, for the confidence.
         absence: how much it counts that a modality is missing, see `make_features`.
+        reach: (R,) float32 the cosine that all but `BEYOND_REACH` of a prototype's seconds had at least when it was
+            fitted; empty if not known.
     """
 
     means: Mapping[str, FloatArray]
@@ -38,6 +42,7 @@ class ClusterModel:
     offsets: npt.NDArray[np.float64]
     sharpness: float
     absence: float = 0.0
+    reach: FloatArray = field(default_factory=lambda: np.empty(0, dtype=np.float32))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -66,6 +71,20 @@ class ClusterModel:
         confidence = plan.max(dim=1).values.numpy()
         return np.where(features.any(axis=1), rows, -1), confidence
 
+    def assign_known(self, features: FloatArray) -> npt.NDArray[np.int64]:
+        """As `assign`, but -1 also for seconds outside the reach of their prototype: (B,).
+
+        They are of a kind that was not there when the prototype was fitted, and went to what was least unlike.
+
+        Args:
+            features: (B, F) of `features`.
+        """
+        rows, _ = self.assign(features)
+        if not len(self.reach):
+            return rows
+        cosines = np.einsum("bf,bf->b", features, self.prototypes[rows])
+        return np.where(cosines >= self.reach[rows] - 1e-6, rows, -1)
+
     def assign_alone(self, features: FloatArray) -> dict[str, npt.NDArray[np.int64]]:
         """Modality -> the row of the prototype that it alone points to, (B,), -1 where a second lacks it.
 
@@ -90,6 +109,7 @@ class ClusterModel:
             "offsets": _pack(self.offsets),
             "sharpness": self.sharpness,
             "absence": self.absence,
+            "reach": _pack(self.reach),
         }
 
     @staticmethod
@@ -100,8 +120,24 @@ class ClusterModel:
             prototypes=_unpack(data["prototypes"]),
             offsets=_unpack(data["offsets"]),
             sharpness=float(data["sharpness"]),
-            absence=float(data.get("absence", 0.0)),  # clusters of earlier releases have none
+            # Clusters of earlier releases have neither.
+            absence=float(data.get("absence", 0.0)),
+            reach=_unpack(data["reach"]) if "reach" in data else np.empty(0, dtype=np.float32),
         )
+
+
+def measure_reach(features: FloatArray, prototypes: FloatArray, rows: npt.NDArray[np.int64]) -> FloatArray:
+    """The reach (R,) of prototypes (R, F), see `ClusterModel`.
+
+    Args:
+        features: (B, F) of seconds.
+        prototypes: of norm 1.
+        rows: (B,) the prototype of each second; one without seconds reaches only itself.
+    """
+    cosines = np.einsum("bf,bf->b", features, prototypes[rows])
+    order = np.argsort(rows, kind="stable")
+    parts = np.split(cosines[order], np.searchsorted(rows[order], np.arange(1, len(prototypes))))
+    return np.array([np.quantile(part, BEYOND_REACH) if len(part) else 1 for part in parts], dtype=np.float32)
 
 
 def stack_vectors(points: Sequence[SecondPoint], dims: Mapping[str, int]) -> FloatArray:

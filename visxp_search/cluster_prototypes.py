@@ -28,6 +28,8 @@ SHARPNESS = 12.0
 PLAIN_EPOCHS, BALANCED_EPOCHS = 6, 8
 TOO_FEW = 0.1
 """A cluster of fewer than this share of the mean size gets another place while prototypes are looked for."""
+MUCH_NEARER = 0.95
+"""Prototypes that exist are given up for new ones if the seconds' mean distance from those is less than this share."""
 SIZE_TOLERANCE = 0.02
 N_NEAR = 32
 """Clusters that a second may go to while sizes are balanced: its best ones by then."""
@@ -47,7 +49,14 @@ Curve = tuple[tuple[int, float, float], ...]
 
 
 def fit_prototypes(
-    sample: Tensor, n_clusters: int, *, n_modalities: int = 0, sizes: str, seed: int, start: Tensor | None = None
+    sample: Tensor,
+    n_clusters: int,
+    *,
+    n_modalities: int = 0,
+    sizes: str,
+    seed: int,
+    start: Tensor | None = None,
+    held: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Self-labelling of a sample: plain spherical k-means to begin with, then labels of wanted sizes.
 
@@ -59,18 +68,24 @@ def fit_prototypes(
         n_modalities: so many last columns say what a second misses, see `cluster_model.make_features`.
         sizes: one of `SIZES`, see `cluster_fit.FitOptions`.
         seed: of the first prototypes and of Gaussian sizes.
-        start: (K, F) prototypes to begin with; None for rows that lie far apart, and one for the few silent seconds.
+        start: (K, F) prototypes to begin with, unless others are much nearer to the seconds (`MUCH_NEARER`); None for
+            rows that lie far apart, and one for the few silent seconds.
+        held: (n, F) norm 1, n <= K: the first n prototypes, which stay where they are while others go to what is new.
 
     Returns:
         Prototypes (K, F), wanted sizes (K,), and the offsets (K,) under which the sample's labels nearly have them.
     """
-    prototypes = start
-    if prototypes is None:
-        prototypes = _first_prototypes(sample, n_clusters, n_modalities=n_modalities, seed=seed)
+    held = sample[:0] if held is None else held
+    prototypes = _first_prototypes(sample, n_clusters, n_modalities=n_modalities, seed=seed, held=held)
+    if start is not None:
+        for _ in range(PLAIN_EPOCHS):
+            start = _means(sample, (sample @ start.T).argmax(dim=1), start, held=held)
+        if _distance(sample, prototypes) > MUCH_NEARER * _distance(sample, start):
+            prototypes = start
     offsets = torch.zeros(n_clusters, dtype=torch.float64)
     if sizes == "natural":
         for _ in range(BALANCED_EPOCHS):
-            prototypes = _means(sample, (sample @ prototypes.T).argmax(dim=1), prototypes)
+            prototypes = _means(sample, (sample @ prototypes.T).argmax(dim=1), prototypes, held=held)
     counts = torch.bincount((sample @ prototypes.T).argmax(dim=1), minlength=n_clusters)
     wanted = _wanted_sizes(counts, kind=sizes, seed=seed)
     if sizes == "natural":
@@ -89,7 +104,7 @@ def fit_prototypes(
         )
         # Labels, not the soft plan: in its means two prototypes of one kind become the same, and then no offset parts
         # their seconds.
-        prototypes = _means(sample, hard_assignment(scores, offsets=offsets), prototypes)
+        prototypes = _means(sample, hard_assignment(scores, offsets=offsets), prototypes, held=held)
     return prototypes, wanted, offsets
 
 
@@ -98,13 +113,19 @@ def _n_tries(n_clusters: int) -> int:
     return max(1, min(8, 256 // n_clusters))
 
 
-def _first_prototypes(sample: Tensor, n_clusters: int, *, n_modalities: int, seed: int) -> Tensor:
-    """The prototypes (K, F) nearest to a sample (B, F) of several that began elsewhere."""
-    given = _prototypes_of_absence(sample, n_clusters, n_modalities=n_modalities)
+def _first_prototypes(sample: Tensor, n_clusters: int, *, n_modalities: int, seed: int, held: Tensor) -> Tensor:
+    """The prototypes (K, F) nearest to a sample (B, F) of several that began elsewhere; those held (n, F) are first."""
+    absent = _prototypes_of_absence(sample, n_clusters, n_modalities=n_modalities)
+    given = torch.cat([held, absent])[:n_clusters]
     tries = [
         _plain_prototypes(sample, n_clusters, given=given, seed=seed + turn) for turn in range(_n_tries(n_clusters))
     ]
-    return max(tries, key=lambda found: float((sample @ found.T).max(dim=1).values.mean()))
+    return min(tries, key=lambda found: _distance(sample, found))
+
+
+def _distance(sample: Tensor, prototypes: Tensor) -> float:
+    """Mean of 1 - cosine of a sample (B, F) to the nearest of prototypes (K, F)."""
+    return 1 - float((sample @ prototypes.T).max(dim=1).values.mean())
 
 
 def _prototypes_of_absence(sample: Tensor, n_clusters: int, *, n_modalities: int) -> Tensor:
@@ -120,29 +141,37 @@ def _prototypes_of_absence(sample: Tensor, n_clusters: int, *, n_modalities: int
 
 
 def _plain_prototypes(sample: Tensor, n_clusters: int, *, given: Tensor, seed: int) -> Tensor:
-    """Spherical k-means from given prototypes (n, F), and rows that lie far from these and from each other."""
+    """Spherical k-means from rows that lie far from each other and from given prototypes (n, F), which stay.
+
+    Were these free, they would be drawn away by what has no place of its own yet.
+    """
     prototypes = spread_prototypes(sample, n_clusters, first=given, seed=seed)
     for epoch in range(PLAIN_EPOCHS):
         nearest = (sample @ prototypes.T).argmax(dim=1)
         if epoch < PLAIN_EPOCHS - 2:
-            _refill(nearest, sample, n_clusters)
-        prototypes = _means(sample, nearest, prototypes)
+            _refill(nearest, sample, n_clusters, n_given=len(given))
+        prototypes = _means(sample, nearest, prototypes, held=given)
     return prototypes
 
 
-def _means(sample: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
-    """Prototypes (K, F) as the spherical means of the rows with their labels (B,)."""
+def _means(sample: Tensor, labels: Tensor, prototypes: Tensor, *, held: Tensor) -> Tensor:
+    """Prototypes (K, F) as the spherical means of the rows with their labels (B,), but for those held (n, F)."""
     members = torch.nn.functional.one_hot(labels, len(prototypes)).to(sample)
-    return update_prototypes(sample, members, prototypes=prototypes)
+    means = update_prototypes(sample, members, prototypes=prototypes)
+    means[: len(held)] = held
+    return means
 
 
-def _refill(labels: Tensor, sample: Tensor, n_clusters: int) -> None:
+def _refill(labels: Tensor, sample: Tensor, n_clusters: int, *, n_given: int) -> None:
     """Give clusters that are all but empty half of the largest ones, by changing labels (B,) in place.
 
-    A large cluster is halved along the way from its middle to the member that is farthest from it.
+    A large cluster is halved along the way from its middle to the member that is farthest from it. The first `n_given`
+    may be as small as they are.
     """
     counts = torch.bincount(labels, minlength=n_clusters)
-    for empty in torch.nonzero(counts < TOO_FEW * len(labels) / n_clusters).flatten().tolist():
+    few = counts < TOO_FEW * len(labels) / n_clusters
+    few[:n_given] = False
+    for empty in torch.nonzero(few).flatten().tolist():
         largest = int(counts.argmax())
         rows = torch.nonzero(labels == largest).flatten()
         own = sample[rows] - sample[rows].mean(dim=0)
@@ -215,7 +244,7 @@ def _confirmed(
 ) -> float:
     """Confirmed bits of the labels of a sample (B, F) by fits to one half (B,) of it and to the other."""
     fits = [
-        _first_prototypes(sample[part], n_clusters, n_modalities=n_modalities, seed=seed + 100 * turn)
+        _first_prototypes(sample[part], n_clusters, n_modalities=n_modalities, seed=seed + 100 * turn, held=sample[:0])
         for turn, part in enumerate((half, ~half))
     ]
     first, second = ((sample @ prototypes.T).argmax(dim=1) for prototypes in fits)

@@ -28,7 +28,9 @@ def print_fit(report: FitReport) -> None:
     fit, book = report.clustering.fit, report.clustering.book
     if report.resumed:
         print("a fit that had been interrupted was completed; run the command again to fit anew")
-    if fit.curve:
+    if report.unchanged:
+        print("the same seconds were fitted so before: clusters stay as they are; --fresh begins anew")
+    elif fit.curve:
         best = max(max(value for _, value, _ in fit.curve), 1e-9)
         print(
             "K by what two halves of the archive both tell, in bits beyond chance, less a quarter of what K labels can "
@@ -41,7 +43,7 @@ def print_fit(report: FitReport) -> None:
     _print_sizes(fit)
     if fit.stability is not None:
         print(f"fitted once more from other seconds, the same seconds are together: NMI {fit.stability:.3f} (1 is all)")
-    if report.carried:
+    if report.carried and not report.unchanged:
         print(f"{report.carried} of them are clusters of the fit before, and keep their ids, names and edits")
     print_lost(book)
 

@@ -38,7 +38,7 @@ def clusters_fit(
     ] = "natural",
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin with new prototypes, not with those there are.")
+        bool, typer.Option("--fresh", help="Begin with new prototypes everywhere, as if nothing had been named.")
     ] = False,
     check_stability: Annotated[
         bool, typer.Option("--check-stability", help="Say how far a fit with another seed agrees (NMI).")
@@ -49,8 +49,9 @@ def clusters_fit(
 ) -> None:
     """Find the clusters of the indexed seconds and their hierarchy, and label every second.
 
-    Seconds that are indexed later are labelled at once. Fitting again keeps ids, names and edits of clusters that are
-    found again, and lists the others. Interrupted, the same command completes it.
+    Seconds that are indexed later are labelled at once. Fitting again holds clusters that were named or edited where
+    their seconds are, keeps ids, names and edits of all that are found again, and lists the others. Interrupted, the
+    same command completes it.
 
     Examples: `visxp clusters fit` · `visxp clusters fit --k 300 --sizes uniform`
     """
@@ -58,14 +59,13 @@ def clusters_fit(
     from visxp_search.console import StepProgress
     from visxp_search.console_clusters import print_fit
 
-    if k not in (None, "auto") and not (k or "").isdigit():
+    if k is not None and k != "auto" and not k.isdigit():
         raise UsageError(f"--k {k} not understood; expected a number, or auto")
-    n_clusters = int(k) if k not in (None, "auto") and k else None
     options = FitOptions(
-        n_clusters=n_clusters,
+        n_clusters=int(k) if k and k.isdigit() else "auto" if k else None,
         sizes=sizes,
         seed=seed,
-        fresh=fresh or k == "auto",
+        fresh=fresh,
         check_stability=check_stability,
     )
     with open_bare_store(index) as store, StepProgress(quiet=quiet or as_json) as progress:
@@ -78,6 +78,7 @@ def clusters_fit(
                 "clusters": book.clusters(),
                 "carried": report.carried,
                 "resumed": report.resumed,
+                "unchanged": report.unchanged,
                 "lost": list(book.lost),
             }
         )
