@@ -378,8 +378,8 @@ def test_edits_reach_payloads(store: Store) -> None:
 
 
 def test_descriptions_are_right(store: Store) -> None:
-    """Sizes add up, representatives and boundary cases are members, and kinds alike in sound are pure in sound."""
-    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
+    """Sizes add up, representatives and boundary cases are members, each kind is pure, and silence is apart."""
+    clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS + 1)).clustering
     nodes = shown_nodes(clustering)
     found = describe_nodes(store, clustering, [*nodes, ROOT])
     labels = labels_of(store)
@@ -387,10 +387,11 @@ def test_descriptions_are_right(store: Store) -> None:
     assert found[-1].videos == 6
     for d in found[:-1]:
         assert {f"c{labels[e.video_id, e.second][0]}" for e in (*d.nearest, *d.diverse, *d.boundary)} == {d.node}
-        assert d.purity_visual > 0.8
+        assert d.purity_visual > 0.8 or d.has_audio == 0
         assert len(d.neighbours) == 3
         assert min(e.score for e in d.nearest) >= min(e.score for e in d.diverse)
     assert found[-1].purity_visual < 0.5
+    assert [d.seconds for d in found if d.has_audio == 0] == [30]
     assert sorted(found, key=SORTS["size"])[0].node == ROOT
     hidden = cluster_edit.hide(store, clustering, nodes[0], hidden=True)
     assert nodes[0] not in shown_nodes(hidden)
@@ -545,8 +546,11 @@ def test_much_silence_is_divided_by_what_is_seen(tmp_path: Path) -> None:
     assert len(pairs) == len({cluster for cluster, _ in pairs}) == 5
 
 
-def test_clusters_of_earlier_releases_are_read_and_fitted_on(store: Store) -> None:
+def test_clusters_of_earlier_releases_are_read_and_fitted_on(tmp_path: Path) -> None:
     """A document that knows nothing of missing modalities labels as it did, and its clusters are found again."""
+    store = open_edge_store(tmp_path / "index", checkpoint="c1", create=DIMS)
+    whole = [point for point in seconds_of_kinds(300)[0] if "audio" in point.vectors]
+    store.upsert_seconds(whole)
     clustering = fit_clusters(store, FitOptions(n_clusters=N_KINDS)).clustering
     old = replace(clustering.model, prototypes=clustering.model.prototypes[:, :-2].copy(), absence=0.0)
     write_clustering(store, replace(clustering, model=old))
@@ -556,8 +560,10 @@ def test_clusters_of_earlier_releases_are_read_and_fitted_on(store: Store) -> No
     store.write_document(DOCUMENT, document)
     found = require_clustering(store)
     points = list(store.seconds(with_vectors=found.model.modalities))
+    assert len(points) == len(whole) == 270
     assert [label["cluster"] for label in found.label(points)] == [point.payload["cluster"] for point in points]
     assert fit_clusters(store, FitOptions()).carried == N_KINDS
+    store.close()
 
 
 @pytest.mark.parametrize("n_kinds", [6, 12, 24])
