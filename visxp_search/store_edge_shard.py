@@ -168,12 +168,13 @@ class EdgeCollection:
         self._read: set[str] = set()  # vectors that were read ahead, see `_read_vectors`
         self._n_passed = 0  # seconds read or written since pages were given back
         self._mapping = threading.Lock()  # held by what makes and takes away mappings, and while pages are given back
-        payloads_too = config.payload_memory is edge.Memory.Cached
+        passed_over = ["vector_storage-", "wal"]  # the log of writes is large, and nearly all of it empty
+        if config.payload_memory is not edge.Memory.Cached:
+            passed_over.append("payload_storage")
         _read_ahead(
             file
-            for folder, _, names in os.walk(path)
-            if "vector_storage-" not in folder and (payloads_too or "payload_storage" not in folder)
-            for file in (Path(folder, name) for name in names)
+            for file in _files([path], "*")
+            if not any(part.startswith(tuple(passed_over)) for part in file.relative_to(path).parts)
         )
         with _engine(location):
             self._shard = edge.EdgeShard.load(str(path), config)
