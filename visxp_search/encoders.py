@@ -117,7 +117,7 @@ class VisualEncoder(Encoder):
 
     def _pool(self, frames: Tensor) -> Tensor:
         """Means over what the convolutions give of pictures: (B, 3, S, S) -> (B, 8W, S/32, S/32) -> (B, 8W)."""
-        x = (frames.float() - 127.5) / 64
+        x = ((frames.float() - 127.5) / 64).to(_dtype_of(self.stem))
         x = x.contiguous(memory_format=torch.channels_last)
         pooled: Tensor = self.stages(self.stem(x)).mean(dim=(2, 3), dtype=torch.float32)
         return pooled
@@ -166,9 +166,9 @@ class AudioEncoder(Encoder):
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Features of a batch of spectrograms."""
-        x = self.normalise(spectrogram)[:, None]  # (B, M, T) -> (B, 1, M, T)
+        x = self.normalise(spectrogram)[:, None].to(_dtype_of(self.convolutions))  # (B, M, T) -> (B, 1, M, T)
         x = self.convolutions(x.contiguous(memory_format=torch.channels_last))  # -> (B, C, M/16, T/4)
-        x = x.permute(0, 3, 1, 2).flatten(2)  # -> (B, T/4, C * M/16)
+        x = x.permute(0, 3, 1, 2).flatten(2).to(_dtype_of(self.recurrent))  # -> (B, T/4, C * M/16)
         x, _ = self.recurrent(x)  # -> (B, T/4, 2H)
         features: Tensor = self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
         return features
@@ -184,6 +184,18 @@ def fold_norms(encoder: Encoder) -> None:
             convolution, norm = module
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+
+
+def convolve_in_bfloat16(encoder: Encoder) -> None:
+    """Let the convolutions compute in bfloat16, in place, and what is around them in float32. For use only."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(torch.bfloat16)
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    """What the first layer of a module computes in."""
+    return next(module.parameters()).dtype
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int, stride: int | tuple[int, int]) -> nn.Sequential:

@@ -12,7 +12,7 @@ from visxp_search.checkpoint import available_device, load_checkpoint
 from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.clips import Clip, stack_frames, stack_waveforms
 from visxp_search.embed import Embeddings, FloatArray, PseudoLabels, VectorSpec
-from visxp_search.encoders import fold_norms
+from visxp_search.encoders import convolve_in_bfloat16, fold_norms
 
 MAX_BATCH = 64
 """Clips that are embedded at a time; bounds memory for long queries."""
@@ -37,10 +37,12 @@ class L3NetEmbedder:
         self.frame_size = architecture.visual.frame_size
         self.sample_rate_hz = architecture.spectrogram.sample_rate_hz
         self._device = available_device(device)
-        self._has_bfloat16 = self._device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+        has_bfloat16 = self._device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
         self._networks = checkpoint.networks.to(self._device)
         for encoder in (self._networks.visual, self._networks.audio):
             fold_norms(encoder)
+            if has_bfloat16:  # where the processor computes in it
+                convolve_in_bfloat16(encoder)
             encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @contextmanager
@@ -98,7 +100,7 @@ class L3NetEmbedder:
         has_audio = np.array([clip.has_audio for clip in clips])
         visual, joint_visual = self._scatter(
             has_visual,
-            lambda: self._in_parts("frames", self._embed_frames, self._tensor(stack_frames(clips))),
+            lambda: self._in_parts("frames", networks.visual.embed, self._tensor(stack_frames(clips))),
             networks.joint_visual,
             "visual",
         )
@@ -113,13 +115,6 @@ class L3NetEmbedder:
             "audio",
         )
         return Embeddings(visual=visual, audio=audio, joint_visual=joint_visual, joint_audio=joint_audio)
-
-    def _embed_frames(self, frames: Tensor) -> Tensor:
-        """(B, D) embeddings; convolutions in bfloat16 where the processor computes in it, what follows in float32."""
-        visual = self._networks.visual
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._has_bfloat16):
-            pooled = visual.pool(frames)
-        return visual.normalised(visual.project(pooled))
 
     def _in_parts(self, kind: str, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """What a network makes of (B, ...) inputs, `CPU_PARTS` of them at a time; on a GPU all at once."""

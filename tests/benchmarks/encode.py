@@ -15,7 +15,7 @@ from tests.benchmarks.race import Row, race, row, rows_of
 from visxp_search.checkpoint import Networks, load_checkpoint
 from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.clips import Clip, make_clip, stack_frames, stack_waveforms
-from visxp_search.encoders import fold_norms
+from visxp_search.encoders import convolve_in_bfloat16, fold_norms
 from visxp_search.l3net import L3NetEmbedder
 from visxp_search.spectrogram import LogMel
 
@@ -96,15 +96,19 @@ def _parts(*, budget_seconds: float) -> list[Row]:
 
 
 def _ways(*, budget_seconds: float, quick: bool) -> list[Row]:
-    """What else the encoders could be run with, each with what it changes; bf16 is in use for pictures."""
+    """What else the encoders could be run with, each with what it changes; convolutions in bf16 are in use."""
     frames = torch.from_numpy(stack_frames(make_clips(WAY_BATCH)))
     networks = _folded()
     mels = torch.inference_mode()(networks.log_mel)(torch.from_numpy(stack_waveforms(make_clips(WAY_BATCH))))
     plain: dict[str, Callable[[Tensor], Tensor]] = {"picture": networks.visual.embed, "sound": networks.audio.embed}
+    halved = _folded()
+    for encoder in (halved.visual, halved.audio):
+        convolve_in_bfloat16(encoder)
+    in_bf16: dict[str, Callable[[Tensor], Tensor]] = {"picture": halved.visual.embed, "sound": halved.audio.embed}
     inputs = {"picture": frames, "sound": mels}
     rows: list[Row] = []
     for part, embed in plain.items():
-        ways = {f"{part}, float32, {WAY_BATCH} at once": embed, f"{part}, bf16": _in_bf16(embed)}
+        ways = {f"{part}, float32, {WAY_BATCH} at once": embed, f"{part}, convolutions in bf16": in_bf16[part]}
         if part == "sound":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -139,14 +143,6 @@ def _folded() -> Networks:
         fold_norms(encoder)
         encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return networks
-
-
-def _in_bf16(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def run(batch: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return embed(batch)
-
-    return run
 
 
 def _by_batch_and_threads(*, budget_seconds: float) -> list[Row]:
