@@ -15,6 +15,7 @@ A hostile file costs itself only: the worker limits its own memory, the parent k
 long, and a worker that dies is a failed file.
 """
 
+import ctypes
 import logging
 import resource
 import signal
@@ -36,6 +37,11 @@ BLOCK_SECONDS = 32
 """Seconds that are decoded, embedded and stored together. Blocks begin at multiples of it, so that a second is always
 embedded in the same company and an interrupted run ends with the same bits as an undisturbed one."""
 
+
+M_MMAP_THRESHOLD = -3
+"""Of glibc's `mallopt`: blocks from this size on are mapped one by one, and given back when they are freed."""
+LARGE_BYTES = 2**20
+"""Fixed, as glibc otherwise raises it when such blocks are freed, and keeps the holes: 100 MB at 3 hours of video."""
 
 PULSE_SECONDS = 1.0
 """A worker that reads on says so this often."""
@@ -134,8 +140,11 @@ def run_worker(pipe: Connection, limits: WorkerLimits) -> None:
 
 
 def _limit_process(memory_bytes: int) -> None:
-    """Limit what this process may allocate from now on, and leave no memory dump when it dies."""
+    """Limit what this process may allocate from now on, have it give back what it frees, and leave no memory dump."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    c_library = ctypes.CDLL(None)
+    if hasattr(c_library, "mallopt"):  # glibc
+        c_library.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
     if sys.platform == "linux":  # elsewhere the kernel knows no such limit
         n_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         allowed = n_pages * resource.getpagesize() + memory_bytes

@@ -109,7 +109,7 @@ def decode_wanted(
     """
     plan = plan_packets(table, is_wanted=np.isin(table.pts, wanted) & table.is_shown)
     n_to_read = int(np.flatnonzero(plan.action != SKIP).max(initial=-1)) + 1
-    actions, restarts = plan.action.tolist(), plan.is_restart.tolist()
+    actions, restarts = plan.action.tobytes(), plan.is_restart.tobytes()  # a byte a packet, read one by one
     wanted_ticks = set(wanted.tolist())
     with open_pictures(path, limits) as (container, video):
         codec, zero = video.codec_context, find_zero(container, video)
