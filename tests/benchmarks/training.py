@@ -18,7 +18,8 @@ from training.avc import train_avc
 from training.config import AvcConfig, Recipe, SelfLabelConfig
 from training.corpus import CACHED_FRAME_SIZE, Examples, is_held_out
 from training.distributed import Workers
-from training.pairs import Pairs
+from training.joint import train_joint
+from training.pairs import BLOCK_ROWS, Pairs
 from training.selflabel import train_selflabel
 from training.warmstart import build_encoder, train_warmstart
 from visxp_search.checkpoint import load_checkpoint
@@ -53,7 +54,7 @@ class Stopwatch:
 
 
 def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
-    """Both warm starts, correspondence and self-labelling; each stage and its plain loop one after the other."""
+    """All stages, each and its plain loop one after the other."""
     n_steps = 2 if quick else 8
     recipe = Recipe()
     rows: list[Row] = []
@@ -74,6 +75,7 @@ def measure(work: Path, *, budget_seconds: float, quick: bool) -> list[Row]:
             plain = time_plain(lambda encoder=encoder, inputs=inputs: encoder(inputs), encoder, n_steps)  # type: ignore[misc]
             rows += compare(f"warm start, {words}", steps, plain, config.batch_size)
         rows += measure_joint_stages(work, recipe, n_steps)
+        rows += measure_joint_space(work, recipe)
     finally:
         torch.set_num_threads(before)
     return rows
@@ -107,6 +109,33 @@ def measure_joint_stages(work: Path, recipe: Recipe, n_steps: int) -> list[Row]:
         )
         rows += compare(name, steps, plain, config.batch_size)
     return rows
+
+
+def measure_joint_space(work: Path, recipe: Recipe) -> list[Row]:
+    """The views of pairs, on which the joint space is learned in little time, beside the encoders alone."""
+    networks, pairs = load_checkpoint(DEFAULT_CHECKPOINT).networks, make_pairs(recipe)
+    steps = time_stage(
+        lambda watch: train_joint(
+            networks,
+            pairs,
+            recipe.joint,
+            seed=0,
+            run=fresh(work, "joint"),
+            workers=Workers(0, 1, torch.device("cpu")),
+            progress=watch,
+        ),
+        2,
+    )
+    n_pairs = len(pairs.training_rows)
+    frames, sounds = plain_inputs("visual", recipe, n_pairs), plain_inputs("audio", recipe, n_pairs)
+    plain = []
+    for _ in steps:
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            for picture, sound in zip(torch.split(frames, BLOCK_ROWS), torch.split(sounds, BLOCK_ROWS), strict=True):
+                networks.visual.embed(picture), networks.audio.embed(sound)
+        plain.append(time.perf_counter() - begun)
+    return compare("joint space, a view of every pair", steps, plain, n_pairs)
 
 
 def time_stage(train: Callable[[Stopwatch], object], n_steps: int) -> list[float]:
