@@ -12,8 +12,9 @@ import pytest
 
 from visxp_search import store_edge, store_edge_files
 from visxp_search.cli import main
+from visxp_search.demo.archive import render_archive
 from visxp_search.errors import CollectionError
-from visxp_search.store import DONE, SecondPoint, VideoRecord, make_payload, open_store
+from visxp_search.store import DONE, PENDING, SecondPoint, VideoRecord, make_payload, open_store
 
 DIMS = {"visual": 1024}
 
@@ -184,3 +185,42 @@ def test_a_torn_shard_is_one_line(index_folder: Path, capsys: pytest.CaptureFixt
     error = capsys.readouterr().err
     assert "damaged" in error
     assert "restore it from a backup" in error
+
+
+def test_a_torn_ledger_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify --repair` keeps every second, puts the torn ledger aside, and adding again finds the files."""
+    render_archive(tmp_path / "archive", only=["robin-in-spring.mp4", "rain-recording.m4a"])
+    index = tmp_path / "index"
+    add = ["index", "add", str(tmp_path / "archive"), "--index", str(index), "--quiet"]
+    assert main(add) == 0
+    before = _contents(index)
+    for path in (index / "ledger").rglob("*.json"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (index / "ledger.new").mkdir()  # what a call that was killed left
+    capsys.readouterr()
+    assert main(["index", "ls", "--index", str(index)]) == 3
+    assert "visxp index verify --repair" in capsys.readouterr().err
+    assert main(["index", "verify", "--repair", "--index", str(index)]) == 0
+    assert "knows 2 videos by what is stored" in capsys.readouterr().err
+    after = _contents(index)
+    assert after[0].keys() == before[0].keys()
+    assert all(np.array_equal(after[0][key], before[0][key]) for key in before[0])
+    assert [(record.paths, record.status) for record in after[1]] == [((), PENDING)] * 2
+    assert main(["index", "verify", "--index", str(index)]) == 0  # and no seconds are orphans
+    assert main(add) == 0
+    again = _contents(index)
+    assert all(np.array_equal(again[0][key], before[0][key]) for key in before[0])
+    for record, known in zip(again[1], before[1], strict=True):
+        assert (record.paths, record.status, record.seconds_done) == (known.paths, DONE, known.seconds_done)
+    assert (index / "ledger.damaged-1").is_dir()
+
+
+def _contents(index: Path) -> tuple[dict[tuple[str, int], np.ndarray], list[VideoRecord]]:
+    """The vectors of all seconds, one behind the other, and the ledger by video."""
+    with closing(open_store(index, checkpoint=None)) as store:
+        seconds = {
+            (point.video_id, point.second): np.concatenate([point.vectors[name] for name in sorted(point.vectors)])
+            for point in store.seconds(with_vectors=tuple(store.info.dims))
+            if point.vectors
+        }
+        return seconds, sorted(store.videos(), key=lambda record: record.video_id)

@@ -33,5 +33,9 @@ class IndexInUseError(CollectionError):
     """Another process has the index open."""
 
 
+class LedgerError(CollectionError):
+    """The ledger of an index cannot be read; its seconds can."""
+
+
 class ExchangeError(VisxpError):
     """What another program wrote cannot be read, or is refused because it could do harm."""

@@ -5,6 +5,7 @@
     seconds/          Edge shard, one point per second
     ledger/           Edge shard, one point per video; `videos/` in an index of schema 1
     backup-schemaN/   what a migration replaced (`store_edge_migrate`)
+    ledger.damaged-N/ a ledger that could not be read, and was made anew (`store_edge_ledger`)
     lock              held by the one process that has the index open
     lock.owner        its pid and host, for the message that the next one gets
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import filelock
 
-from visxp_search.errors import CollectionError, MissingIndexError
+from visxp_search.errors import CollectionError, LedgerError, MissingIndexError
 from visxp_search.store import (
     PAYLOAD_INDEXES,
     SCHEMA_VERSION,
@@ -139,9 +140,14 @@ def open_ledger(path: Path, info: CollectionInfo) -> EdgeCollection:
     """The ledger of an index whose lock is held.
 
     Raises:
-        CollectionError: If it cannot be loaded.
+        LedgerError: If it cannot be loaded.
     """
-    return EdgeCollection(path / LEDGERS[info.schema], location=str(path), config=ledger_config(info.dims))
+    try:
+        return EdgeCollection(path / LEDGERS[info.schema], location=str(path), config=ledger_config(info.dims))
+    except CollectionError as exc:
+        raise LedgerError(
+            f"{exc}; or keep what is stored and have the ledger made anew: visxp index verify --repair --index {path}"
+        ) from exc
 
 
 def _require_index_or_room(path: Path, *, create: bool) -> None:

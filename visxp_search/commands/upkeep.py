@@ -1,5 +1,6 @@
 """`visxp index verify`: look after an index that is weeks old."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,12 @@ from visxp_search.commands.shared import (
     ModelOption,
     QuietOption,
     WorkersOption,
+    default_index,
     open_bare_store,
     open_searchable,
     print_json,
 )
+from visxp_search.errors import LedgerError
 
 if TYPE_CHECKING:
     from indexer.verify import Drift
@@ -41,6 +44,9 @@ def index_verify(
 ) -> None:
     """Find where ledger, stored seconds and files disagree, and mend it with --repair.
 
+    A ledger that cannot be read is put aside and made anew from what is stored; then add the folders once more: files
+    are found again by their content.
+
     Found are missing and surplus seconds, seconds without a video, and files that changed, moved or vanished. A file
     whose folder is empty or gone may lie on a disk that is not mounted: it is reported and never forgotten. Exit code
     1 if something is wrong and was not mended.
@@ -57,6 +63,7 @@ def index_verify(
             drifts = find_drift(store, folders=folders or (), read_all=read_all, progress=progress)
         failures: list[tuple[Path, str]] = []
     else:
+        _renew_unreadable_ledger(index or default_index())
         with open_searchable(index, model, device) as opened:
             with StepProgress(quiet=silent) as progress:
                 drifts = find_drift(opened.store, folders=folders or (), read_all=read_all, progress=progress)
@@ -76,6 +83,23 @@ def index_verify(
     left = [drift for drift in drifts if not repair or drift.kind == UNREACHABLE]
     if left or failures:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _renew_unreadable_ledger(location: str) -> None:
+    """Make a new ledger where the old one cannot be read, and say so."""
+    from visxp_search.store_edge_ledger import renew_ledger
+
+    try:
+        with open_bare_store(location):
+            return
+    except LedgerError:
+        renewed = renew_ledger(Path(location))
+    kept = f" and is kept as {renewed.damaged}" if renewed.damaged else ""
+    print(
+        f"the ledger could not be read{kept}; a new one knows {renewed.n_videos} videos by what is stored, not by "
+        f"their files: visxp index add FOLDER --index {location} finds those, and embeds nothing twice but the end of each",
+        file=sys.stderr,
+    )
 
 
 def _as_json(drift: "Drift") -> dict[str, object]:
