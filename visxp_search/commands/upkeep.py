@@ -96,8 +96,8 @@ def _renew_unreadable_ledger(location: str) -> None:
         renewed = renew_ledger(Path(location))
     kept = f" and is kept as {renewed.damaged}" if renewed.damaged else ""
     print(
-        f"the ledger could not be read{kept}; a new one knows {renewed.n_videos} videos by what is stored, not by "
-        f"their files: visxp index add FOLDER --index {location} finds those, and embeds nothing twice but the end of each",
+        f"the ledger could not be read{kept}; a new one knows {renewed.n_videos} videos by what is stored, but not "
+        f"their files: visxp index add FOLDER --index {location} finds them, and embeds only the end of each anew",
         file=sys.stderr,
     )
 
