@@ -3,15 +3,13 @@
 import mmap
 import re
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from visxp_search import mapped_pages
-from visxp_search.mapped_pages import limiting_mapped_pages, release_mapped_pages
+from visxp_search.mapped_pages import release_mapped_pages
 
 N_BYTES = 8 * 2**20
 
@@ -55,25 +53,6 @@ def test_pages_are_given_back_and_nothing_written_is_lost(folder: Path, deleted:
         assert pages[4999:5004] == b"\1new\1"
         if not deleted:
             assert file.read_bytes()[4999:5004] == b"\1new\1"
-
-
-def test_pages_are_taken_back_while_others_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit they leave the memory of the process, and nothing written is lost; below it they stay."""
-    file = folder / "page_0.dat"
-    monkeypatch.setattr(mapped_pages, "PERIOD_SECONDS", 0.01)
-    with mapped(file, mmap.ACCESS_WRITE) as pages:
-        with limiting_mapped_pages(folder):
-            time.sleep(0.1)
-        assert resident(file) == N_BYTES
-        pages[5000:5003] = b"new"
-        monkeypatch.setattr(mapped_pages, "MOST_MAPPED_BYTES", 0)
-        with limiting_mapped_pages(folder):
-            deadline = time.monotonic() + 10
-            while resident(file) > 0 and time.monotonic() < deadline:
-                time.sleep(0.01)
-        assert resident(file) == 0
-        assert pages[4999:5004] == b"\1new\1"
-        assert file.read_bytes()[4999:5004] == b"\1new\1"
 
 
 def test_private_and_foreign_mappings_are_left_alone(folder: Path) -> None:

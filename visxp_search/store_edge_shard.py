@@ -22,7 +22,7 @@ import numpy.typing as npt
 import qdrant_edge as edge
 
 from visxp_search.errors import CollectionError
-from visxp_search.mapped_pages import limiting_mapped_pages, release_mapped_pages
+from visxp_search.mapped_pages import release_mapped_pages
 from visxp_search.store import HIT_KEYS
 from visxp_search.store_collection import StoredPoint, Where, stored_point
 from visxp_search.store_edge_files import require_space
@@ -346,7 +346,7 @@ class EdgeCollection:
             n_points = min(self._shard.info().points_count, SEGMENT_SECONDS)
         require_space(self._path.parent, n_points * self._point_bytes)
         self._release()
-        with self._mapping, _engine(self._location), limiting_mapped_pages(self._path):
+        with self._mapping, _engine(self._location):
             self._shard.optimize()
             self._shard.flush()  # removes the segments that were replaced, which a kill would bring back beside the new
         self._release()
