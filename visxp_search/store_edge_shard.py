@@ -34,7 +34,7 @@ much to scan. Until then, and so in smaller archives, searches compare the vecto
 N_SEGMENTS, SEGMENT_SECONDS = 12, 250_000
 """Where there are more segments, the smallest are merged, up to this size; several are scanned in parallel."""
 
-MOST_MOVED = 250_000
+MOST_MOVED = 100_000
 """Seconds with new payloads after which they are sealed. The engine moves each of them out of its sealed segment into
 the open one, whose payload indexes are in memory: some 1.6 kB a second."""
 
