@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -185,6 +186,19 @@ def test_a_torn_shard_is_one_line(index_folder: Path, capsys: pytest.CaptureFixt
     error = capsys.readouterr().err
     assert "damaged" in error
     assert "restore it from a backup" in error
+
+
+def test_a_shard_that_makes_the_engine_panic_is_one_line(index_folder: Path) -> None:
+    """Of a panic, which prints hundreds of lines by itself, one line is seen: the index, the reason, what to do."""
+    with closing(open_store(index_folder, checkpoint="c1", create=DIMS)) as store:
+        store.upsert_videos([VideoRecord(f"{0:032x}", ("/a.mp4",), status=DONE)])
+    for path in (index_folder / "ledger").rglob("is_null/status.dat"):
+        path.write_bytes(b"")
+    command = [sys.executable, "-m", "visxp_search.cli", "index", "ls", "--index", str(index_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "visxp index verify --repair" in done.stderr
 
 
 def test_a_torn_ledger_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,10 @@ segments to the disk, so it survives a loss of power. Queries and `optimize` hol
 """
 
 import json
+import logging
 import os
+import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +29,8 @@ from visxp_search.mapped_pages import release_mapped_pages
 from visxp_search.store import HIT_KEYS
 from visxp_search.store_collection import StoredPoint, Where, stored_point
 from visxp_search.store_edge_files import require_space
+
+logger = logging.getLogger(__name__)
 
 SEALED_SECONDS = 50_000
 """Seconds after which what was written is sealed: put into a segment that also holds its vectors as int8, a quarter as
@@ -56,6 +61,9 @@ reading in a row, while some thousand of them one by one, whose neighbours are t
 
 READ_AHEAD_BYTES = 128 * 1024
 """Asked for at once: what Linux reads ahead unless it is told otherwise; of more it would read only the beginning."""
+
+STDERR = 2
+"""The file that native code writes its errors to."""
 
 NO_GRAPH = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
 
@@ -148,6 +156,26 @@ def _engine(location: str) -> Iterator[None]:
         ) from exc
 
 
+@contextmanager
+def _kept_from_stderr() -> Iterator[None]:
+    """What the engine itself writes to stderr: where it panics, its exception says enough, and the log has the rest."""
+    if sys.stderr is None:  # a program without one
+        yield
+        return
+    sys.stderr.flush()
+    before = os.dup(STDERR)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(before, STDERR)
+            os.close(before)
+            kept.seek(0)
+            if said := kept.read().decode(errors="replace").strip():
+                logger.debug("the engine said: %s", said)
+
+
 class EdgeCollection:
     """One Edge shard, as a `store_collection.Collection`.
 
@@ -176,7 +204,7 @@ class EdgeCollection:
             for file in _files([path], "*")
             if not any(part.startswith(tuple(passed_over)) for part in file.relative_to(path).parts)
         )
-        with _engine(location):
+        with _engine(location), _kept_from_stderr():
             self._shard = edge.EdgeShard.load(str(path), config)
             info = self._shard.info()
         # At most so many; where points lack vectors it is too many, and one `optimize` that has nothing to do.
