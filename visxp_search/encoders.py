@@ -168,7 +168,7 @@ class AudioEncoder(Encoder):
         """Features of a batch of spectrograms."""
         x = self.normalise(spectrogram)[:, None].to(_dtype_of(self.convolutions))  # (B, M, T) -> (B, 1, M, T)
         x = self.convolutions(x.contiguous(memory_format=torch.channels_last))  # -> (B, C, M/16, T/4)
-        x = x.permute(0, 3, 1, 2).flatten(2).to(_dtype_of(self.recurrent))  # -> (B, T/4, C * M/16)
+        x = x.permute(0, 3, 1, 2).flatten(2).float()  # -> (B, T/4, C * M/16)
         x, _ = self.recurrent(x)  # -> (B, T/4, 2H)
         features: Tensor = self.project(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=1))
         return features
