@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import typer
 from tests.conftest import RATE, make_film, write_film
 from visxp_search.api import open_index
 from visxp_search.cli import app, main
-from visxp_search.render import write_audio, write_image
+from visxp_search.render import write_audio, write_image, write_video
 
 Run = tuple[int, str, str]
 Visxp = Callable[..., Run]
@@ -80,21 +81,40 @@ def test_clip_search_finds_its_source(visxp: Visxp, films: Path) -> None:
     assert set(first["seconds"][0]) >= {"second", "visual", "audio", "cluster"}
 
 
-@pytest.mark.parametrize("by", ["visual", "audio", "both"])
-@pytest.mark.parametrize("mode", ["similar", "same"])
+PLAIN = [("visual", "similar"), ("audio", "similar"), ("audio", "same"), ("both", "similar"), ("both", "same")]
+
+
+@pytest.mark.parametrize(("by", "mode"), PLAIN)
 def test_each_modality_and_mode_finds_a_moment(visxp: Visxp, films: Path, by: str, mode: str) -> None:
     """By picture, by sound and by both, in both modes, an indexed span is found first where it is.
 
-    Each second of the film is one still picture, so pictures alone tell the place to half a second where queries are
-    cut finely: all cuts that begin less than that from a whole second show the same ones.
+    Each second of the film is one still picture, which cannot tell cuts between its seconds apart; `same` by picture
+    is asked for in a film that moves.
     """
     arguments = ("search", "clip", films / "long.mp4", "--start", "20", "--end", "25", "--by", by, "--mode", mode)
     code, out, _ = visxp(*arguments, "--json")
     assert code == 0
     first = json.loads(out)["moments"][0]
     assert Path(first["path"]).name == "long.mp4"
-    told = 0.5 if (by, mode) == ("visual", "same") else 0.1
-    assert (first["start"], first["end"]) == pytest.approx((20, 25), abs=told)
+    assert (first["start"], first["end"]) == pytest.approx((20, 25), abs=0.1)
+
+
+def test_pictures_that_move_are_placed_by_picture_alone(visxp: Visxp, tmp_path: Path) -> None:
+    """Where each picture changes into the next, `same` finds a span by picture where it is."""
+    stills = make_film(1, 41)[0][::10]
+    frames = [
+        (before * (1 - share) + after * share).astype(np.uint8)
+        for before, after in pairwise(stills)
+        for share in np.arange(10) / 10
+    ]
+    write_video(tmp_path / "moving.mp4", frames=frames, frames_per_second=10)
+    place = ("--index", tmp_path / "index")
+    assert visxp("index", "add", tmp_path / "moving.mp4", *place, on_index=False)[0] == 0
+    span = ("--start", "20", "--end", "25", "--by", "visual", "--mode", "same", "--json")
+    code, out, _ = visxp("search", "clip", tmp_path / "moving.mp4", *span, *place, on_index=False)
+    first = json.loads(out)["moments"][0]
+    assert (code, Path(first["path"]).name) == (0, "moving.mp4")
+    assert (first["start"], first["end"]) == pytest.approx((20, 25), abs=0.1)
 
 
 def test_sound_search_finds_sounds(visxp: Visxp, tmp_path: Path) -> None:
