@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ from visxp_search.commands.export import export
 from visxp_search.commands.shared import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, EXIT_WRONG_USE, group
 from visxp_search.commands.ui import ui
 from visxp_search.errors import UsageError, VisxpError
+from visxp_search.leaving import expect_to_leave, leave
 
 app = group("Find similar moments in video archives, by picture and by sound.")
 app.add_typer(index.app, name="index")
@@ -75,6 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else EXIT_DONE
 
 
+def run() -> NoReturn:
+    """The program `visxp`: run its command line and leave."""
+    expect_to_leave()
+    leave(main())
+
+
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
@@ -112,4 +119,4 @@ def _print_error(kind: str, message: str, *, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -30,6 +30,8 @@ from typing import Any, Literal, Self
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import PIL.TiffImagePlugin
+import PIL.WebPImagePlugin  # with that of TIFF: else Pillow loads its forty formats to know that a file is of none
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter

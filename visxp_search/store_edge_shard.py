@@ -25,6 +25,7 @@ import numpy.typing as npt
 import qdrant_edge as edge
 
 from visxp_search.errors import CollectionError
+from visxp_search.leaving import is_about_to_leave
 from visxp_search.mapped_pages import release_mapped_pages
 from visxp_search.store import HIT_KEYS
 from visxp_search.store_collection import StoredPoint, Where, stored_point
@@ -195,6 +196,7 @@ class EdgeCollection:
         self._counts: dict[str, int] = {}  # nobody else can change the shard while it is open
         self._read: set[str] = set()  # vectors that were read ahead, see `_read_vectors`
         self._n_passed = 0  # seconds read or written since pages were given back
+        self._is_changed = False
         self._mapping = threading.Lock()  # held by what makes and takes away mappings, and while pages are given back
         passed_over = ["vector_storage-", "wal"]  # the log of writes is large, and nearly all of it empty
         if config.payload_memory is not edge.Memory.Cached:
@@ -204,7 +206,10 @@ class EdgeCollection:
             for file in _files([path], "*")
             if not any(part.startswith(tuple(passed_over)) for part in file.relative_to(path).parts)
         )
+        left = _LEFT.pop(path, None)
         with _engine(location), _kept_from_stderr():
+            if left is not None:
+                left.close()
             self._shard = edge.EdgeShard.load(str(path), config)
             info = self._shard.info()
         # At most so many; where points lack vectors it is too many, and one `optimize` that has nothing to do.
@@ -246,6 +251,7 @@ class EdgeCollection:
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         self._counts.clear()
+        self._is_changed = True
         with self._mapping, _engine(self._location):
             self._shard.update(operation)
 
@@ -373,6 +379,7 @@ class EdgeCollection:
         with _engine(self._location):
             n_points = min(self._shard.info().points_count, SEGMENT_SECONDS)
         require_space(self._path.parent, n_points * self._point_bytes)
+        self._is_changed = True
         self._release()
         with self._mapping, _engine(self._location):
             self._shard.optimize()
@@ -394,9 +401,20 @@ class EdgeCollection:
             raise CollectionError(f"the engine lost points of index {self._location}; restore it from a backup")
 
     def close(self) -> None:
-        """Let go of the shard's files."""
+        """Let go of the shard's files.
+
+        The engine has the system forget them then, so a process that only read and is about to leave lets them be: at
+        100,000 seconds the next search answers half a second sooner.
+        """
+        if is_about_to_leave() and not self._is_changed:
+            _LEFT[self._path] = self._shard
+            return
         with self._mapping, _engine(self._location):
             self._shard.close()
+
+
+_LEFT: dict[Path, edge.EdgeShard] = {}
+"""Shards that were not closed, as the process is about to leave."""
 
 
 def _files(folders: Iterable[Path], pattern: str) -> list[Path]:
