@@ -23,7 +23,7 @@ SAMPLE_RATE_HZ = 24_000
 def tiny_recipe(*, epochs: int = 2) -> Recipe:
     """Networks and stages small enough to train in a second."""
     return Recipe(
-        visual=VisualConfig(frame_size=32, base_channels=4, blocks=(1, 1, 1, 1), embedding=16),
+        visual=VisualConfig(frame_size=32, base_channels=4, blocks=(1, 1, 1, 1), embedding=8),
         audio=AudioConfig(channels=(4, 4, 8, 8), hidden=8, embedding=16),
         warmstart_visual=WarmstartConfig(epochs, 8, 2e-3, 0.02, {"warmstart/features": 1.0, "warmstart/classes": 0.1}),
         warmstart_audio=WarmstartConfig(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from visxp_search.checkpoint import load_checkpoint, save_checkpoint
 from visxp_search.checkpoint_config import DEFAULT_CHECKPOINT
 from visxp_search.clips import Clip, make_clip
 from visxp_search.embed import load_embedder
-from visxp_search.encoders import convolve_in_bfloat16
+from visxp_search.encoders import VisualEncoder, convolve_in_bfloat16
 from visxp_search.errors import CheckpointError
 from visxp_search.l3net import L3NetEmbedder
 
@@ -53,6 +54,22 @@ def test_checkpoints_older_than_mirroring_look_one_way(copy: Path) -> None:
     frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     assert not older.networks.architecture.visual.mirrored
     assert torch.equal(older.networks.visual.features(frames), older.networks.visual(frames))
+
+
+def test_checkpoints_older_than_grids_read_their_last_stage(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A config.json that does not say `grid` is of an encoder whose features are read off one mean."""
+    networks = load_checkpoint(tiny_checkpoint).networks
+    architecture = networks.architecture
+    visual = VisualEncoder(replace(architecture.visual, grid=0)).eval()
+    older = replace(architecture, visual=visual.config)
+    networks.visual, networks.architecture = visual, older
+    save_checkpoint(tmp_path / "older", networks, provenance={}, card="card")
+    config = json.loads((tmp_path / "older" / "config.json").read_text())
+    assert config["architecture"]["visual"].pop("grid") == 0
+    (tmp_path / "older" / "config.json").write_text(json.dumps(config))
+    frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    again = load_checkpoint(tmp_path / "older").networks.visual
+    torch.testing.assert_close(again.features(frames), visual.features(frames), atol=1e-2, rtol=1e-2)  # 16 bits
 
 
 def test_rows_of_missing_modalities_are_nan(tiny_embedder: L3NetEmbedder) -> None:

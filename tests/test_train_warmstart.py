@@ -11,6 +11,7 @@ import torch
 
 from tests.corpus import SAMPLE_RATE_HZ, tiny_recipe, write_corpus
 from training import config, state, warmstart
+from training.baselines import centre_and_normalise
 from training.config import Recipe, recipe_from_file, recipe_to_json
 from training.corpus import Examples, load_examples, match_pairs
 from training.warmstart import train_warmstart
@@ -63,6 +64,30 @@ def test_a_run_folder_keeps_to_its_settings(examples: dict[str, Examples], tmp_p
         train_warmstart(
             examples["audio"], tiny_recipe(epochs=2), modality="audio", run=tmp_path, progress=lambda *_: None
         )
+
+
+def test_a_visual_encoder_is_given_its_grid_and_the_teachers_features(
+    examples: dict[str, Examples], tmp_path: Path
+) -> None:
+    """Its features are of the kinds that the teacher tells apart, of pictures that were held out too."""
+    visual = examples["visual"]
+    encoder = train_warmstart(visual, tiny_recipe(), modality="visual", run=tmp_path, progress=lambda *_: None)
+    assert encoder.config == tiny_recipe().visual
+    held_out, others = np.flatnonzero(visual.held_out), np.flatnonzero(~visual.held_out)
+    found, learned = (
+        warmstart.compute_features(encoder, visual, rows, recipe=tiny_recipe()) for rows in (held_out, others)
+    )
+    found, learned = (centre_and_normalise(rows - learned.mean(axis=0)) for rows in (found, learned))
+    nearest = (found @ learned.T).argmax(axis=1)
+    assert (visual.labels[held_out] == visual.labels[others[nearest]]).mean() > 0.9
+
+
+def test_a_grid_wants_no_more_features_than_the_teacher_has(examples: dict[str, Examples], tmp_path: Path) -> None:
+    """Said before anything is trained."""
+    recipe = dataclasses.replace(tiny_recipe(), visual=dataclasses.replace(tiny_recipe().visual, embedding=9))
+    with pytest.raises(UsageError, match="the teacher's, which has 8; the recipe wants 9"):
+        train_warmstart(examples["visual"], recipe, modality="visual", run=tmp_path, progress=lambda *_: None)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def write_card(provenance: Mapping[str, Any], networks: Networks) -> str:
         f"{n}. {STAGES.get(stage, stage)}" for n, stage in enumerate(provenance.get("stages", []), start=1)
     )
     mirrored = ", the picture and its mirror image together" if architecture.visual.mirrored else ""
+    stages_read = ", read off all of its stages" if architecture.visual.grid else ""
     return f"""---
 license: apache-2.0
 library_name: visxp-search
@@ -46,8 +47,8 @@ tags: [audio-visual, video-retrieval, embeddings]
 # Encoders of VisXP search
 
 Two encoders for one second of video each: a CNN for the frame in its middle ({_millions(networks.visual)} parameters,
-input {architecture.visual.frame_size} px{mirrored}, {architecture.visual.embedding} numbers out) and a convolutional
-recurrent network for the log-mel spectrogram of its sound ({_millions(networks.audio)} parameters,
+input {architecture.visual.frame_size} px{mirrored}{stages_read}, {architecture.visual.embedding} numbers out)
+and a convolutional recurrent network for the log-mel spectrogram of its sound ({_millions(networks.audio)} parameters,
 {spectrogram.n_mels} x {spectrogram.n_steps}, {architecture.audio.embedding} numbers out), and heads on top: two
 projections into a joint space of {architecture.joint} numbers{_describe_heads(networks)}.
 

@@ -30,6 +30,7 @@ class WarmstartConfig:
         restart_epochs: passes in a second cycle, which goes on from the weights of the first; 0 for none.
         restart_learning_rate: peak of the second cycle.
         shrinkage: of the normalisation within copies at the end; lower holds bad copies closer to their original.
+        ridge: penalty of the regression that finds the features of a visual encoder with a `grid`.
     """
 
     epochs: int
@@ -42,6 +43,7 @@ class WarmstartConfig:
     restart_epochs: int = 0
     restart_learning_rate: float = 1e-3
     shrinkage: float = 0.1
+    ridge: float = 0.003
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from training.augment import augment_frames, augment_spectrograms, augment_waveforms, mix_waveforms
+from training.baselines import centre_and_normalise
 from training.config import Recipe, WarmstartConfig
 from training.corpus import Examples
 from training.losses import class_score_loss, feature_loss, top_class_loss
+from training.readout import RidgeRegression, with_grid
 from training.state import keep_settings, load_state, log_row, save_state
 from training.within import fold_map, normalising_map, within_covariance
 from visxp_search.encoders import AudioEncoder, Encoder, VisualEncoder
+from visxp_search.errors import UsageError
 from visxp_search.spectrogram import LogMel
 
 TOP_CLASS_SHARES = (0.5, 0.2, 0.13, 0.1, 0.07)
@@ -32,6 +35,8 @@ TOP_CLASS_SHARES = (0.5, 0.2, 0.13, 0.1, 0.07)
 N_VISUAL_CLASSES = 1000
 N_COPIES, MAX_COPIED = 2, 8192
 """Copies of each training example, and examples, from which the normalisation at the end is learned."""
+N_READ = 3
+"""Copies of each training picture, beside itself, from which it is learned to read the features of a `grid`."""
 
 
 class WarmstartHeads(nn.Module):
@@ -48,9 +53,9 @@ class WarmstartHeads(nn.Module):
 
 
 def build_encoder(recipe: Recipe, *, modality: str) -> VisualEncoder | AudioEncoder:
-    """The untrained encoder of one modality."""
+    """The untrained encoder of one modality; a visual one is trained by its last stage, and given its `grid` later."""
     if modality == "visual":
-        return VisualEncoder(recipe.visual)
+        return VisualEncoder(dataclasses.replace(recipe.visual, grid=0))
     return AudioEncoder(recipe.audio, n_mels=recipe.spectrogram.n_mels)
 
 
@@ -72,12 +77,17 @@ def train_warmstart(
         progress: called with (what, steps done, steps in all) after each step.
 
     Returns:
-        The trained encoder, normalised within copies (`within`), its `centre` set to the mean of its features over
-        the training examples.
+        The trained encoder, a visual one with its `grid` (`readout`), normalised within copies (`within`), its `centre`
+        set to the mean of its features over the training examples.
 
     Raises:
-        UsageError: If the run folder was begun with other settings.
+        UsageError: If the run folder was begun with other settings, or the teacher has fewer features than are wanted.
     """
+    if modality == "visual" and recipe.visual.grid and recipe.visual.embedding > examples.features.shape[1]:
+        raise UsageError(
+            f"features with a grid are the teacher's, which has {examples.features.shape[1]}; the recipe wants "
+            f"{recipe.visual.embedding}: lower visual.embedding, or set visual.grid to 0"
+        )
     config = recipe.warmstart_visual if modality == "visual" else recipe.warmstart_audio
     shapes = {name: dataclasses.asdict(getattr(recipe, name)) for name in ("spectrogram", modality)}
     keep_settings(run, f"warmstart_{modality}", {"seed": recipe.seed, **shapes, **dataclasses.asdict(config)})
@@ -138,6 +148,8 @@ def train_warmstart(
         log_row(run, f"warmstart_{modality}", row)
         save_state(state_path, parts, epoch + 1)
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + n_epochs)
+    if isinstance(encoder, VisualEncoder) and recipe.visual.grid:
+        encoder = _read_off_stages(encoder, examples, rows, recipe=recipe, generator=generator, progress=progress)
     copies = _features_of_copies(encoder, examples, rows, recipe=recipe, generator=generator)
     fold_map(encoder, normalising_map(within_covariance(copies), shrinkage=config.shrinkage))
     encoder.centre.copy_(torch.from_numpy(compute_features(encoder, examples, rows, recipe=recipe).mean(axis=0)))
@@ -157,6 +169,36 @@ def compute_features(
         parts.append(encoder.features(_plain_inputs(examples, batch, recipe, log_mel)).float().numpy())
     in_sorted_order = np.concatenate(parts)
     return in_sorted_order[np.argsort(np.argsort(rows))]
+
+
+@torch.no_grad()
+def _read_off_stages(
+    encoder: VisualEncoder,
+    examples: Examples,
+    rows: np.ndarray[Any, np.dtype[np.int64]],
+    *,
+    recipe: Recipe,
+    generator: torch.Generator,
+    progress: Callable[[str, int, int], None],
+) -> VisualEncoder:
+    """The trained encoder with the `grid` of the recipe: its features are the teacher's, as far as they can be read."""
+    wider = with_grid(encoder, recipe.visual)
+    targets = torch.from_numpy(centre_and_normalise(examples.features[rows])[:, : recipe.visual.embedding])
+    regression = RidgeRegression(wider.project.in_features, targets.shape[1])
+    size, log_mel = recipe.visual.frame_size, LogMel(recipe.spectrogram)
+    for start in range(0, len(rows), 64):
+        batch = rows[start : start + 64]
+        raw = torch.from_numpy(np.ascontiguousarray(examples.inputs[batch]))
+        copies = (augment_frames(raw, size=size, generator=generator) for _ in range(N_READ))
+        for inputs in (_plain_inputs(examples, batch, recipe, log_mel), *copies):
+            with torch.autocast("cpu", torch.bfloat16):
+                pooled = wider.pool(inputs)
+            regression.add(pooled.float(), targets[start : start + 64])
+        progress("reading features off", min(start + 64, len(rows)), len(rows))
+    weights, biases = regression.solve(recipe.warmstart_visual.ridge)
+    wider.project.weight.copy_(weights)
+    wider.project.bias.copy_(biases)
+    return wider
 
 
 @torch.inference_mode()

@@ -155,7 +155,7 @@ def _architecture_to_json(architecture: Architecture) -> dict[str, Any]:
 
 
 def _architecture_from_json(values: Mapping[str, Any]) -> Architecture:
-    visual = {"mirrored": False, **values["visual"]}  # what checkpoints do not say that are older than it
+    visual = {"mirrored": False, "grid": 0, **values["visual"]}  # what checkpoints do not say that are older than it
     return Architecture(
         spectrogram=SpectrogramConfig(**values["spectrogram"]),
         visual=VisualConfig(**{**visual, "blocks": tuple(visual["blocks"])}),

@@ -9,16 +9,22 @@ References:
         correspondence of sight and sound; ours keeps the division and replaces both subnetworks by smaller ones.
     [he2016] Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385. The visual encoder's block (fig. 2)
         and its four stages.
+    [hariharan2015] Hypercolumns for Object Segmentation and Fine-grained Localization, 2014, arXiv:1411.5752. What is
+        read off several stages together.
     [cakir2017] Convolutional Recurrent Neural Networks for Polyphonic Sound Event Detection, 2017, arXiv:1702.06286.
         Convolutions that pool over frequency, then a recurrent layer over time.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+LEAST_VARIANCE = 1e-4
+"""Added to variances before their root is taken, whose slope is infinite at 0."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class VisualConfig:
         blocks: residual blocks of each stage; (2, 2, 2, 2) is the ResNet-18 layout.
         embedding: D.
         mirrored: whether the embedding is of a picture and its mirror image together, so that both have the same one.
+        grid: n, where features are read off deviations and n x n grids of means after the first three stages and the
+            mean after the last; 0, where off that mean alone. The early stages tell where light, colours and edges are.
     """
 
     frame_size: int = 96
@@ -38,6 +46,7 @@ class VisualConfig:
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     embedding: int = 256
     mirrored: bool = True
+    grid: int = 3
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,15 @@ class VisualEncoder(Encoder):
         )
         stages: list[nn.Module] = []
         n_in = width
+        n_read = 0
         for stage, n_blocks in enumerate(config.blocks):
             n_out = width << stage
             for block in range(n_blocks):
                 stages.append(ResidualBlock(n_in, n_out, stride=2 if stage and not block else 1))
                 n_in = n_out
+            n_read += n_out * (1 + config.grid**2) if config.grid and stage < 3 else 0
         self.stages = nn.Sequential(*stages)
-        self.project = nn.Linear(n_in, config.embedding)
+        self.project = nn.Linear(n_read + n_in, config.embedding)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Features of a batch of pictures one way round; float ones in [0, 255] are taken too (augmented ones)."""
@@ -111,16 +122,26 @@ class VisualEncoder(Encoder):
         return features
 
     def pool(self, frames: Tensor) -> Tensor:
-        """(B, 8W) float32: all the work of `features` but the projection."""
+        """(B, R) float32: all the work of `features` but the projection."""
         pooled = self._pool(frames)
         return (pooled + self._pool(frames.flip(3))) / 2 if self.config.mirrored else pooled
 
     def _pool(self, frames: Tensor) -> Tensor:
-        """Means over what the convolutions give of pictures: (B, 3, S, S) -> (B, 8W, S/32, S/32) -> (B, 8W)."""
+        """What features are read off: (B, 3, S, S) -> (B, 8W, S/32, S/32) after the last stage -> (B, R)."""
         x = ((frames.float() - 127.5) / 64).to(_dtype_of(self.stem))
-        x = x.contiguous(memory_format=torch.channels_last)
-        pooled: Tensor = self.stages(self.stem(x)).mean(dim=(2, 3), dtype=torch.float32)
-        return pooled
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        ends = list(accumulate(self.config.blocks))[:3] if self.config.grid else []
+        read: list[Tensor] = []
+        for n_blocks, block in enumerate(self.stages, start=1):
+            x = block(x)
+            if n_blocks in ends:
+                read += self._describe(x.float())
+        return torch.cat([*read, x.mean(dim=(2, 3), dtype=torch.float32)], dim=1)
+
+    def _describe(self, x: Tensor) -> list[Tensor]:
+        """Of a (B, C, H, W) stage the (B, C) deviations and the (B, C n^2) means of a grid's cells."""
+        deviations = (x.var(dim=(2, 3), unbiased=False) + LEAST_VARIANCE).sqrt()
+        return [deviations, F.adaptive_avg_pool2d(x, self.config.grid).flatten(1)]
 
 
 class ResidualBlock(nn.Module):
