@@ -114,7 +114,9 @@ def test_embedder_tells_pseudo_labels_only_where_they_were_learned(trained: Path
     """After self-labelling seconds have clusters by what they have of picture and sound; a warm start learned none."""
     embedder = L3NetEmbedder(trained / "out", device="cpu")
     random = np.random.default_rng(0)
-    visual, audio = random.standard_normal((2, 4, 16)).astype(np.float32)
+    visual, audio = (
+        random.standard_normal((4, embedder.specs[name].length)).astype(np.float32) for name in ("visual", "audio")
+    )
     visual[[1, 3]], audio[[2, 3]] = np.nan, np.nan
     joint = np.zeros((4, 8), np.float32)
     embeddings = Embeddings(visual, audio, joint, joint)
