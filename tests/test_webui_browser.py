@@ -60,10 +60,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from visxp_search.checkpoint import Architecture, Networks, save_checkpoint
+    from visxp_search.encoders import VisualConfig
 
     made = tmp_path_factory.mktemp("site")
     torch.manual_seed(3)
-    save_checkpoint(made / "checkpoint", Networks(Architecture()), provenance={}, card="untrained")
+    # Untrained, early stages say too much: sounds recorded anew, and clusters below branches, are what is tested here.
+    networks = Networks(Architecture(visual=VisualConfig(grid=0)))
+    save_checkpoint(made / "checkpoint", networks, provenance={}, card="untrained")
     render_archive(made / "archive", only=FILES)
     render_archive(made / "more", only=["robin-in-spring.mp4"])
     # A format that no browser plays.
