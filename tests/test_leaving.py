@@ -62,7 +62,8 @@ def test_a_shard_that_was_left_can_be_opened_again_and_a_changed_one_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One program may open an index twice; what it wrote is closed before it leaves."""
-    monkeypatch.setattr(leaving, "_is_expected", True)
+    monkeypatch.setattr(leaving, "_is_program", True)
+    monkeypatch.setattr(leaving, "_only_reads", True)
     monkeypatch.setattr(shards, "_LEFT", {})
     index = tmp_path / "index"
     store = make(index)
@@ -102,6 +103,15 @@ def test_leaving_loses_nothing(argument: str, wanted: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, f"said {wanted}registered\n", "")
 
 
-def test_only_the_program_expects_to_leave() -> None:
-    """Whoever imports the library, this test too, closes what it opens."""
-    assert not leaving.is_about_to_leave()
+@pytest.mark.parametrize(("is_program", "only_reads"), [(False, True), (True, False)])
+def test_whoever_lives_on_closes_what_it_opens(
+    is_program: bool, only_reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library, and commands that watch or move an index: another process can open it while they live."""
+    monkeypatch.setattr(leaving, "_is_program", is_program)
+    monkeypatch.setattr(leaving, "_only_reads", only_reads)
+    index = tmp_path / "index"
+    make(index).close()
+    open_store(index, checkpoint="c1").close()
+    command = [sys.executable, "-m", "visxp_search.cli", "index", "info", "--json", "--index", str(index)]
+    assert f'"seconds": {N_SECONDS}' in subprocess.run(command, capture_output=True, text=True, check=True).stdout

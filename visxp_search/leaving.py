@@ -11,18 +11,25 @@ import sys
 import threading
 from typing import NoReturn
 
-_is_expected = False
+_is_program = False
+_only_reads = False
 
 
 def expect_to_leave() -> None:
-    """Say that this process ends with `leave` as soon as its work is done."""
-    global _is_expected
-    _is_expected = True
+    """Say that this process is the program `visxp`, which ends with `leave` as soon as its command is done."""
+    global _is_program
+    _is_program = True
+
+
+def expect_to_read_once() -> None:
+    """Say that the command opens an index once, to read it, and is then done: no watching, no moving of files."""
+    global _only_reads
+    _only_reads = True
 
 
 def is_about_to_leave() -> bool:
     """Whether what was only read need not be closed."""
-    return _is_expected
+    return _is_program and _only_reads
 
 
 def leave(code: int) -> NoReturn:

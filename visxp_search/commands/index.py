@@ -30,6 +30,7 @@ from visxp_search.commands.snapshot import index_restore, index_snapshot
 from visxp_search.commands.transfer import index_pull, index_push
 from visxp_search.commands.upkeep import index_verify
 from visxp_search.errors import UsageError
+from visxp_search.leaving import expect_to_read_once
 
 if TYPE_CHECKING:
     from indexer.report import AddReport
@@ -243,6 +244,7 @@ def index_ls(
 
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status} is unknown; choose one of {', '.join(STATUSES)}")
+    expect_to_read_once()
     with open_bare_store(index) as store:
         if as_json:
             hidden = {"vectors", "stats"}
@@ -262,6 +264,7 @@ def index_info(index: IndexOption = None, as_json: JsonOption = False) -> None:
     from visxp_search.console_ledger import print_facts
     from visxp_search.facts import collect_facts
 
+    expect_to_read_once()
     with open_bare_store(index) as store:
         facts = collect_facts(store)
     if as_json:

@@ -21,6 +21,7 @@ from visxp_search.commands.shared import (
     print_json,
 )
 from visxp_search.errors import UsageError
+from visxp_search.leaving import expect_to_read_once
 
 if TYPE_CHECKING:
     from visxp_search.api import Index, SearchResults
@@ -284,6 +285,7 @@ def _search(
     from visxp_search.filters import Scope
     from visxp_search.queries import add_examples, clip_query
 
+    expect_to_read_once()
     arguments, where = search_arguments(options), scope_arguments(options)
     examples = {key: [parse_moment(text) for text in options[key] or ()] for key in ("like", "unlike")}
     with open_searchable(options["index"], options["model"], options["device"]) as opened:
